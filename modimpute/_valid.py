@@ -1,0 +1,45 @@
+"""What every layer does with ``valid``: select before computing, and open empty rows."""
+
+import torch
+from torch import Tensor
+
+
+def keep(valid: Tensor | None, x: Tensor) -> Tensor:
+    """Puts zero at every step that is not valid. Select first, compute second: NaN * 0 is NaN."""
+    return x if valid is None else torch.where(valid.unsqueeze(-1), x, 0.0)
+
+
+def choose(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
+    """Returns ``x`` at the valid steps and the learned vector ``other`` at the others.
+
+    Also if all are valid, ``other`` takes part in the graph: DistributedDataParallel waits for
+    a gradient of every parameter.
+    """
+    where = x.new_ones((1, 1, 1), dtype=torch.bool) if valid is None else valid.unsqueeze(-1)
+    return torch.where(where, x, other)
+
+
+def attention_mask(valid: Tensor | None) -> Tensor | None:
+    """Returns the mask ``(B, 1, 1, L)`` of the keys that may be read, True: read.
+
+    In a row with nothing valid all keys may be read: they are finite, the caller throws the
+    result away, and no softmax runs over nothing, which backends answer differently.
+    """
+    if valid is None:
+        return None
+    return (valid | ~valid.any(-1, keepdim=True)).unsqueeze(1).unsqueeze(1)
+
+
+def any_valid(valid: Tensor | None) -> Tensor | None:
+    """Returns ``(B, 1)``: does the row have a valid step?"""
+    return None if valid is None else valid.any(-1, keepdim=True)
+
+
+def count_before(valid: Tensor) -> Tensor:
+    """Returns ``(B, 1)``: the number of steps before the first valid one, all if none is."""
+    return (valid.cumsum(-1) == 0).sum(-1, keepdim=True)
+
+
+def count_after(valid: Tensor) -> Tensor:
+    """Returns ``(B, 1)``: the number of steps after the last valid one, all if none is."""
+    return count_before(valid.flip(-1))

@@ -1,0 +1,73 @@
+"""Positions in time, and the rotation of queries and keys by them.
+
+Rotary position embeddings (Su et al., 2021, RoFormer, arXiv 2104.09864) make attention depend
+on the difference of two positions only: it works at lengths never seen in training, and padding
+at either end changes nothing.
+"""
+
+import torch
+from torch import Tensor
+
+from modimpute._valid import count_after, count_before
+
+Rotation = tuple[Tensor, Tensor]
+
+# Unaligned modalities are compared on one clock that runs from 0 to 100 over each one's span.
+CLOCK = 100.0
+
+
+def step_positions(x: Tensor) -> Tensor:
+    """Returns ``(1, L)``: the index of each step of ``x`` ``(B, L, D)``."""
+    return torch.arange(x.shape[1], device=x.device, dtype=_wide(x.dtype)).unsqueeze(0)
+
+
+def clock_positions(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Returns ``(1, L)`` or ``(B, L)``: how far each step lies between first and last valid one.
+
+    The middle of the first valid step is at half a step, that of the last at half a step before
+    100. Steps outside (padding) lie before 0 and after 100.
+    """
+    steps = step_positions(x)
+    if valid is None:
+        return (steps + 0.5) * (CLOCK / max(x.shape[1], 1))
+    before = count_before(valid)
+    span = (x.shape[1] - before - count_after(valid)).clamp(min=1)
+    return (steps - before + 0.5) * (CLOCK / span)
+
+
+def rotation(positions: Tensor, head_dim: int) -> Rotation:
+    """Returns the cosines and signed sines ``(B or 1, L, head_dim)`` that :func:`rotate` takes.
+
+    The last feature of a head of odd width is left as it is.
+    """
+    angles = positions.unsqueeze(-1) * _frequencies(positions, head_dim // 2, 10_000.0)
+    cos, sin, rest = angles.cos(), angles.sin(), angles[..., :0]
+    if head_dim % 2:
+        rest = torch.zeros_like(positions).unsqueeze(-1)
+    return torch.cat((cos, cos, rest + 1.0), -1), torch.cat((-sin, sin, rest), -1)
+
+
+def rotate(x: Tensor, by: Rotation) -> Tensor:
+    """Rotates ``x`` ``(B, L, *, head_dim)`` by ``by``, in the precision of the positions."""
+    cos, sin = by
+    while cos.dim() < x.dim():
+        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half : 2 * half], x[..., :half], x[..., 2 * half :]), -1)
+    return (x * cos + swapped * sin).to(x.dtype)
+
+
+def waves(positions: Tensor, dim: int) -> Tensor:
+    """Returns sinusoidal features ``(B or 1, L, dim)`` of positions (Vaswani et al., 2017)."""
+    angles = positions.unsqueeze(-1) * _frequencies(positions, (dim + 1) // 2, 1_000.0)
+    return torch.cat((angles.sin(), angles.cos()), -1)[..., :dim]
+
+
+def _frequencies(positions: Tensor, count: int, base: float) -> Tensor:
+    steps = torch.arange(count, device=positions.device, dtype=positions.dtype)
+    return torch.pow(base, -steps / max(count, 1))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    # bfloat16 counts to 256 only.
+    return torch.promote_types(dtype, torch.float32)

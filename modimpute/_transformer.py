@@ -1,0 +1,147 @@
+"""The attention and the pre-norm block that all layers share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modimpute._positions import Rotation, rotate
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one fused projection, on ``F.scaled_dot_product_attention``.
+
+    ``mask`` is True where a key may be read and stays broadcast, ``(B, 1, 1, L)``: no tensor of
+    the size of the attention matrix is made (at attention dropout 0, see ``attention_dropout``).
+    """
+
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        attention_dropout: float,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, model_dim // num_heads
+        self.attention_dropout = attention_dropout
+        # Rows: queries, keys, values.
+        self.input = nn.Linear(model_dim, 3 * model_dim, device=device, dtype=dtype)
+        self.output = nn.Linear(model_dim, model_dim, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.input.weight)
+        nn.init.zeros_(self.input.bias)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def project(self, x: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries, keys and values, each ``(B, heads, L, head_dim)``."""
+        fused = self._heads(self.input(x), 3)
+        query, key = rotate(fused[:, :, :2], by).transpose(1, 3).unbind(2)
+        return query, key, fused[:, :, 2].transpose(1, 2)
+
+    def project_across(
+        self, x: Tensor, by: Rotation, context: Tensor, context_by: Rotation
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the queries of ``x`` and the keys and values of ``context``."""
+        weight_query, weight_context = self.input.weight.tensor_split((x.shape[-1],))
+        bias_query, bias_context = self.input.bias.tensor_split((x.shape[-1],))
+        query = self._heads(F.linear(x, weight_query, bias_query), 1).squeeze(2)
+        fused = self._heads(F.linear(context, weight_context, bias_context), 2)
+        key, value = fused.unbind(2)
+        query, key = rotate(query, by), rotate(key, context_by)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_dim)
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns what the queries read, ``(B, L, model_dim)``."""
+        rate = self.attention_dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        x: Tensor = self.output(out.transpose(1, 2).flatten(2))
+        return x
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention, then feed-forward, each with a residual path."""
+
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        feedforward_dim: int | None,
+        dropout: float,
+        attention_dropout: float,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        width = 4 * model_dim if feedforward_dim is None else feedforward_dim
+        self.attention_norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
+        self.attention = Attention(model_dim, num_heads, attention_dropout, device, dtype)
+        self.feedforward_norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
+        self.feedforward_in = nn.Linear(model_dim, width, device=device, dtype=dtype)
+        self.feedforward_out = nn.Linear(width, model_dim, device=device, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        by: Rotation,
+        mask: Tensor | None,
+        context: Tensor | None = None,
+        context_by: Rotation | None = None,
+    ) -> Tensor:
+        """Reads ``x`` itself or, if given, the ``context``; ``mask`` is of what is read."""
+        normed = self.attention_norm(x)
+        if context is None or context_by is None:
+            projected = self.attention.project(normed, by)
+        else:
+            projected = self.attention.project_across(normed, by, context, context_by)
+        return self.finish(x, self.attention.read(*projected, mask))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Adds what was read, then the feed-forward part."""
+        x = x + self.dropout(attended)
+        hidden = F.gelu(self.feedforward_in(self.feedforward_norm(x)))
+        out: Tensor = x + self.dropout(self.feedforward_out(self.dropout(hidden)))
+        return out
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a last norm."""
+
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        num_layers: int,
+        feedforward_dim: int | None,
+        dropout: float,
+        attention_dropout: float,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(model_dim, num_heads, feedforward_dim, dropout, attention_dropout, device, dtype)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
+
+    def forward(
+        self,
+        x: Tensor,
+        by: Rotation,
+        mask: Tensor | None,
+        context: Tensor | None = None,
+        context_by: Rotation | None = None,
+    ) -> Tensor:
+        """Returns the normed states ``(B, L, model_dim)``."""
+        for block in self.blocks:
+            x = block(x, by, mask, context, context_by)
+        out: Tensor = self.norm(x)
+        return out

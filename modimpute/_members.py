@@ -18,7 +18,7 @@ from modimpute._checks import (
     check_valid,
     check_valids,
 )
-from modimpute._valid import keep
+from modimpute._valid import any_source, keep
 
 KEYWORDS = ("valid", "target_length")
 
@@ -172,17 +172,9 @@ def check_sources(
     length = check_lengths("sources", fixed, target_length)
     if target_valid is not None:
         check_valid("target_valid", target_valid, (size, length), device)
-    elif aligned and valid and len(valid) == len(sources):
-        target_valid = any_source(valid)
+    elif aligned:
+        target_valid = any_source(sources, valid)
     return length, target_valid
-
-
-def any_source(valid: Mapping[str, Tensor]) -> Tensor:
-    """Returns the steps that any aligned source has; all for a sample that has none."""
-    union = valid[min(valid)]
-    for name in sorted(valid):
-        union = union | valid[name]
-    return union | ~union.any(-1, keepdim=True)
 
 
 def _keywords(label: str, module: nn.Module) -> tuple[str, ...]:

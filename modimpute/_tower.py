@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from modimpute._positions import Place
 from modimpute._transformer import Block
 from modimpute._valid import any_valid, choose, count_after
 
@@ -27,6 +28,7 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.input = nn.Linear(dim, model_dim, device=device, dtype=dtype)
+        self.place = Place(model_dim, device, dtype)
         self.blocks = nn.ModuleList(
             Block(model_dim, num_heads, feedforward_dim, dropout, attention_dropout, device, dtype)
             for _ in range(num_layers)

@@ -1,5 +1,7 @@
 """What every layer does with ``valid``: select before computing, and open empty rows."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,21 @@ def attention_mask(valid: Tensor | None) -> Tensor | None:
 def any_valid(valid: Tensor | None) -> Tensor | None:
     """Returns ``(B, 1)``: does the row have a valid step?"""
     return None if valid is None else valid.any(-1, keepdim=True)
+
+
+def any_source(
+    modalities: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
+) -> Tensor | None:
+    """Returns ``(B, L)``: the steps that any of the aligned modalities has, None if all.
+
+    A sample that has none is given all: an answer at every step.
+    """
+    if not valid or len(valid) < len(modalities):
+        return None
+    union = valid[min(valid)]
+    for name in sorted(valid):
+        union = union | valid[name]
+    return union | ~union.any(-1, keepdim=True)
 
 
 def count_before(valid: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from modimpute._checks import (
 )
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
-from modimpute._positions import rotation, step_positions
+from modimpute._positions import Place, counted_positions, rotation, step_positions
 from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
 
@@ -28,13 +28,14 @@ class TranslatorEnsemble(nn.Module):
     and passed through a transformer. A learned vector :math:`u_m` stands where source :math:`m`
     says nothing:
 
-    .. math:: \hat{y} = W_o \, \mathrm{Transformer}\Big(b + \sum_m \begin{cases}
+    .. math:: \hat{y} = W_o \, \mathrm{Transformer}\Big(b + p + \sum_m \begin{cases}
               W_m z_m & \text{the source says something} \\ u_m & \text{otherwise}
               \end{cases}\Big) + b_o
 
-    (one :math:`W_m` per source, summed, is one matrix on the concatenation). Any subset of the
-    sources may be missing, by key or by row; a sample with none left gets a learned, finite
-    answer at every step.
+    (one :math:`W_m` per source, summed, is one matrix on the concatenation; :math:`p` is a
+    learned vector for the place of a step, counted from the first of ``target_valid``). Any
+    subset of the sources may be missing, by key or by row; a sample with none left gets a
+    learned, finite answer at every step.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``, one of
     your own too; one that also takes ``target_valid`` is given it. Members are handed zeros at
@@ -120,6 +121,7 @@ class TranslatorEnsemble(nn.Module):
             {m.name: Input(m.width, model_dim, device, dtype) for m in members}
         )
         self.bias = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
+        self.place = Place(model_dim, device, dtype)
         sizes = (model_dim, num_heads, num_layers, feedforward_dim)
         self.transformer = Transformer(*sizes, dropout, attention_dropout, device, dtype)
         self.output = nn.Linear(model_dim, target_dim, device=device, dtype=dtype)
@@ -241,6 +243,7 @@ class TranslatorEnsemble(nn.Module):
             x = x + missing
         for projected, _ in parts:
             x = x + projected
+        x = x + self.place(counted_positions(x, target_valid))
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.transformer(x, by, attention_mask(target_valid))
         return keep(target_valid, self.output(x).to(self.bias.dtype))  # autocast lowers it

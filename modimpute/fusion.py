@@ -13,9 +13,9 @@ from modimpute._checks import (
 )
 from modimpute._cross import Shares, cross_attention
 from modimpute._names import ModuleMapping
-from modimpute._positions import clock_positions, rotation, step_positions
+from modimpute._positions import clock_positions, counted_positions, rotation, step_positions
 from modimpute._tower import POOLS, Tower
-from modimpute._valid import keep
+from modimpute._valid import any_source, keep
 
 __all__ = ["CrossModalAttentionFusion"]
 
@@ -37,7 +37,9 @@ class CrossModalAttentionFusion(nn.Module):
     With ``aligned=False`` modalities may have different lengths and rates: attention compares
     how far a step lies between the first and the last valid step of its modality. With
     ``aligned=True`` step :math:`t` of one modality belongs to step :math:`t` of every other,
-    also where a modality begins with a gap.
+    also where a modality begins with a gap. Before the blocks, a learned vector for the place of
+    a step is added (zero at first), counted from the first valid step of its modality or, if
+    aligned, of any modality.
 
     Args:
         modality_dims: The number of features :math:`D_m` of each modality by its name; two or
@@ -196,6 +198,8 @@ class CrossModalAttentionFusion(nn.Module):
         check_valids(valid, "modalities", modalities)
         if self.aligned:
             check_lengths("modalities", modalities)
+        # Aligned modalities count from the first step that any of them has.
+        shared = any_source(modalities, valid) if self.aligned else None
         valids: dict[str, Tensor | None] = {}
         x, by = {}, {}
         for name, tower in self.towers.items():
@@ -204,7 +208,9 @@ class CrossModalAttentionFusion(nn.Module):
                 given = like.new_zeros((size, 1, self.modality_dims[name]))
                 known = like.new_zeros((size, 1), dtype=torch.bool)
             valids[name] = known
-            x[name] = tower.input(keep(known, given).to(like.dtype))
-            steps = step_positions(x[name]) if self.aligned else clock_positions(x[name], known)
+            h = tower.input(keep(known, given).to(like.dtype))
+            exists = shared if self.aligned and name in modalities else known
+            x[name] = h + tower.place(counted_positions(h, exists))
+            steps = step_positions(h) if self.aligned else clock_positions(h, known)
             by[name] = rotation(steps, self.model_dim // self.num_heads)
         return cross_attention(self.towers, x, valids, by, shares), valids

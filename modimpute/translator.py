@@ -9,7 +9,14 @@ from modimpute._checks import (
     check_transformer,
     check_valid,
 )
-from modimpute._positions import clock_positions, rotation, step_positions, waves
+from modimpute._positions import (
+    Place,
+    clock_positions,
+    counted_positions,
+    rotation,
+    step_positions,
+    waves,
+)
 from modimpute._transformer import Transformer
 from modimpute._valid import any_valid, attention_mask, choose, keep
 
@@ -23,19 +30,20 @@ class ModalityTranslator(nn.Module):
     and a pre-norm encoder with rotary positions reads the valid source steps:
 
     .. math:: \hat{y}_t = W_o \, \mathrm{Encoder}(h)_t + b_o, \qquad
-              h_t = \begin{cases} W_i x_t + b_i & v_t \\ g & \text{otherwise} \end{cases}
+              h_t = p_t + \begin{cases} W_i x_t + b_i & v_t \\ g & \text{otherwise} \end{cases}
 
     where :math:`g` is a learned vector: a step whose own source step is a gap is answered from
-    its neighbours. With ``aligned=False``, lengths and rates may differ: one query for each
+    its neighbours; and :math:`p_t` is a learned vector for the place of the step, counted from
+    the first step that exists (``target_valid`` if aligned and given, else the first valid
+    step), zero at first. With ``aligned=False``, lengths and rates may differ: one query for each
     target step attends to the encoded source,
 
-    .. math:: \hat{y}_t = W_o \, \mathrm{Decoder}(q + W_p\, p_t, \mathrm{Encoder}(h))_t + b_o,
+    .. math:: \hat{y}_t = W_o \, \mathrm{Decoder}(W_q\, s_t + b_q, \mathrm{Encoder}(h))_t + b_o,
 
-    where :math:`p_t` are sinusoidal features of how far step :math:`t` lies between the first
-    and the last step that exists. On the same clock, from the first to the last valid step, the
-    queries find the source steps of their own time. It counts from the first step that exists
-    (``target_valid``; for the source the first valid step), so padding at either end changes
-    nothing, and lengths never seen in training work.
+    where :math:`s_t` are sinusoidal features of how far step :math:`t` lies between the first
+    and the last step that exists (``target_valid``). On the same clock, from the first to the
+    last valid step of the source, the queries find the steps of their own time. Padding at
+    either end changes nothing, and lengths never seen in training work.
 
     A sample with no valid source step is answered with zeros: no opinion.
 
@@ -113,6 +121,7 @@ class ModalityTranslator(nn.Module):
         options = (dropout, attention_dropout, device, dtype)
         self.input = nn.Linear(source_dim, model_dim, device=device, dtype=dtype)
         self.gap = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
+        self.place = Place(model_dim, device, dtype)
         self.encoder = Transformer(*sizes, *options)
         if not aligned:
             self.query = nn.Linear(model_dim, model_dim, device=device, dtype=dtype)
@@ -154,6 +163,7 @@ class ModalityTranslator(nn.Module):
 
         x = self.input(keep(valid, source).to(self.input.weight.dtype))
         x = choose(valid, x, self.gap)
+        x = x + self.place(counted_positions(x, exists if self.aligned else valid))
         mask = attention_mask(valid)
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.encoder(x, by, mask)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 
-def check_sizes(**sizes: object) -> None:
+def check_sizes(least: int = 1, /, **sizes: object) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool):
             raise TypeError(f"{name} must be an int, however: {name}={size!r}")
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, however: {name}={size}")
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, however: {name}={size}")
 
 
 def check_rates(**rates: object) -> None:
@@ -26,9 +26,15 @@ def check_rates(**rates: object) -> None:
 
 
 def check_transformer(
-    model_dim: int, num_heads: int, num_layers: int, feedforward_dim: int | None, **rates: float
+    model_dim: int,
+    num_heads: int,
+    num_layers: int,
+    feedforward_dim: int | None,
+    num_places: int,
+    **rates: float,
 ) -> None:
     check_sizes(model_dim=model_dim, num_heads=num_heads, num_layers=num_layers)
+    check_sizes(0, num_places=num_places)
     if feedforward_dim is not None:
         check_sizes(feedforward_dim=feedforward_dim)
     check_rates(**rates)
@@ -152,6 +158,15 @@ def check_valids(
         x = modalities[name]
         label = f"{argument}[{name!r}]"
         check_valid(label, valid[name], (x.shape[0], x.shape[1]), x.device)
+
+
+def check_steps(name: str, x: object) -> Tensor:
+    """Raises unless ``x`` is a tensor ``(B, L)``, before anyone reads a length off it."""
+    x = check_tensor(name, x)
+    if x.dim() != 2:
+        rule = f"{name} must have shape (B, L)"
+        raise ValueError(f"{rule}, however: {name}.shape={tuple(x.shape)}")
+    return x
 
 
 def check_shape(name: str, x: object, shape: tuple[int, ...]) -> Tensor:

@@ -13,8 +13,8 @@ from modimpute._checks import (
     check_lengths,
     check_names,
     check_sizes,
+    check_steps,
     check_target_length,
-    check_tensor,
     check_valid,
     check_valids,
 )
@@ -145,7 +145,7 @@ def source_dims(members: list[Member]) -> dict[str, int | None]:
                 rule = f"all members must read {source!r} with the same number of features"
                 raise ValueError(f"{rule}, however: {known} and {dim}")
             dims[source] = dim if known is None else known
-    return dims
+    return {source: dims[source] for source in sorted(dims)}
 
 
 def check_sources(
@@ -163,7 +163,7 @@ def check_sources(
     if target_length is not None:
         check_target_length(target_length)
     elif target_valid is not None:
-        target_length = check_tensor("target_valid", target_valid).shape[-1]
+        target_length = check_steps("target_valid", target_valid).shape[1]
     elif not aligned:
         rule = "target_length or target_valid must be given (a translator is not aligned)"
         raise ValueError(f"{rule}, however: both are None")
@@ -174,6 +174,9 @@ def check_sources(
         check_valid("target_valid", target_valid, (size, length), device)
     elif aligned:
         target_valid = any_source(sources, valid)
+    elif valid:  # all steps: aligned members are told, too
+        some = sources[min(sources)]
+        target_valid = some.new_ones((size, length), dtype=torch.bool)
     return length, target_valid
 
 

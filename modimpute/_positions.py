@@ -1,4 +1,4 @@
-"""Positions in time: the rotation of queries and keys by them, and the place of a step.
+"""Positions in time: the rotation of queries and keys by them, and learned places.
 
 Rotary position embeddings (Su et al., 2021, RoFormer, arXiv 2104.09864) make attention depend
 on the difference of two positions only: it works at lengths never seen in training, and padding
@@ -6,6 +6,7 @@ at either end changes nothing.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._valid import count_after, count_before
@@ -21,12 +22,6 @@ def step_positions(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1], device=x.device, dtype=_wide(x.dtype)).unsqueeze(0)
 
 
-def counted_positions(x: Tensor, exists: Tensor | None) -> Tensor:
-    """Returns ``(1, L)`` or ``(B, L)``: the index of each step, from the first that exists."""
-    steps = step_positions(x)
-    return steps if exists is None else (steps - count_before(exists)).clamp(min=0)
-
-
 def clock_positions(x: Tensor, valid: Tensor | None) -> Tensor:
     """Returns ``(1, L)`` or ``(B, L)``: how far each step lies between first and last valid one.
 
@@ -38,7 +33,7 @@ def clock_positions(x: Tensor, valid: Tensor | None) -> Tensor:
         return (steps + 0.5) * (CLOCK / max(x.shape[1], 1))
     before = count_before(valid)
     span = (x.shape[1] - before - count_after(valid)).clamp(min=1)
-    return (steps - before + 0.5) * (CLOCK / span)
+    return (steps - before + 0.5) * (CLOCK / span.to(steps.dtype))
 
 
 def rotation(positions: Tensor, head_dim: int) -> Rotation:
@@ -69,30 +64,34 @@ def waves(positions: Tensor, dim: int) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), -1)[..., :dim]
 
 
-class Place(nn.Module):
-    """A learned vector for the place of a step, counted from the first one that exists.
+class Places(nn.Module):
+    """A learned vector for each of the first steps, counted from the first one that exists.
 
-    There is one vector for each of the places 0 to 8, then for 11.3, 16, 22.6, ... (two in each
-    doubling) to 512; in between they are interpolated, and from 512 on there is only one: what
-    is learned at some length says nothing wild at another. All are zero at first, so that only
-    differences of positions count until training finds a use for places.
+    All later steps share the last one, so that longer sequences meet nothing new. All are zero
+    at first. With ``num_places=0`` there is nothing: only differences of positions count.
     """
 
-    EXACT, PER_DOUBLING, KNOTS = 8, 2, 21
-
     def __init__(
-        self, model_dim: int, device: torch.device | str | None, dtype: torch.dtype | None
+        self,
+        num_places: int,
+        model_dim: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(self.KNOTS, model_dim, device=device, dtype=dtype))
+        self.num_places = num_places
+        if num_places:
+            weight = torch.zeros(num_places, model_dim, device=device, dtype=dtype)
+            self.weight = nn.Parameter(weight)
 
-    def forward(self, positions: Tensor) -> Tensor:
-        """Returns ``(B or 1, L, model_dim)`` for counted positions ``(B or 1, L)``."""
-        doublings = torch.log2(positions.clamp(min=self.EXACT) / self.EXACT)
-        knot = positions.clamp(max=self.EXACT) + self.PER_DOUBLING * doublings
-        knots = torch.arange(self.KNOTS, device=positions.device, dtype=positions.dtype)
-        share = (1.0 - (knot.clamp(max=self.KNOTS - 1).unsqueeze(-1) - knots).abs()).clamp(min=0)
-        return share.to(self.weight.dtype) @ self.weight
+    def forward(self, x: Tensor, exists: Tensor | None) -> Tensor:
+        """Adds the vectors to ``x`` ``(B, L, model_dim)``."""
+        if not self.num_places:
+            return x
+        steps = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+        if exists is not None:
+            steps = steps - count_before(exists)
+        return x + F.embedding(steps.clamp(0, self.num_places - 1), self.weight)
 
 
 def _frequencies(positions: Tensor, count: int, base: float) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from modimpute._positions import Place
+from modimpute._positions import Places
 from modimpute._transformer import Block
 from modimpute._valid import any_valid, choose, count_after
 
@@ -22,13 +22,14 @@ class Tower(nn.Module):
         feedforward_dim: int | None,
         dropout: float,
         attention_dropout: float,
+        num_places: int,
         pool: str,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         self.input = nn.Linear(dim, model_dim, device=device, dtype=dtype)
-        self.place = Place(model_dim, device, dtype)
+        self.places = Places(num_places, model_dim, device, dtype)
         self.blocks = nn.ModuleList(
             Block(model_dim, num_heads, feedforward_dim, dropout, attention_dropout, device, dtype)
             for _ in range(num_layers)

@@ -40,13 +40,15 @@ def any_valid(valid: Tensor | None) -> Tensor | None:
 def any_source(
     modalities: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
 ) -> Tensor | None:
-    """Returns ``(B, L)``: the steps that any of the aligned modalities has, None if all.
+    """Returns ``(B, L)``: the steps that any of the aligned modalities has; None: no ``valid``.
 
     A sample that has none is given all: an answer at every step.
     """
-    if not valid or len(valid) < len(modalities):
+    if not valid:
         return None
     union = valid[min(valid)]
+    if len(valid) < len(modalities):
+        return torch.ones_like(union)
     for name in sorted(valid):
         union = union | valid[name]
     return union | ~union.any(-1, keepdim=True)

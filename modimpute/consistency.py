@@ -143,8 +143,13 @@ def _distance(x: Tensor, y: Tensor, metric: str) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    # The root has no gradient at zero: clamp the square before it.
-    return x * x.square().sum(-1, keepdim=True).clamp(min=1e-16).rsqrt()
+    # Scaled by the largest feature first: squares of large or small ones leave the range. A
+    # vector of zeros stays one, with a finite gradient.
+    if x.shape[-1] == 0:
+        return x
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    x = x / torch.where(largest > 0, largest, 1.0)
+    return x * x.square().sum(-1, keepdim=True).clamp(min=1.0).rsqrt()
 
 
 def _check(

@@ -14,7 +14,7 @@ from modimpute._checks import (
 )
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
-from modimpute._positions import Place, counted_positions, rotation, step_positions
+from modimpute._positions import Places, rotation, step_positions
 from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
 
@@ -32,10 +32,10 @@ class TranslatorEnsemble(nn.Module):
               W_m z_m & \text{the source says something} \\ u_m & \text{otherwise}
               \end{cases}\Big) + b_o
 
-    (one :math:`W_m` per source, summed, is one matrix on the concatenation; :math:`p` is a
-    learned vector for the place of a step, counted from the first of ``target_valid``). Any
-    subset of the sources may be missing, by key or by row; a sample with none left gets a
-    learned, finite answer at every step.
+    (one :math:`W_m` per source, summed, is one matrix on the concatenation; :math:`p` is zero
+    or, with ``num_places``, a learned vector for the place of a step, counted from the first
+    step of ``target_valid``). Any subset of the sources may be missing, by key or by row; a
+    sample with none left gets a learned, finite answer at every step.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``, one of
     your own too; one that also takes ``target_valid`` is given it. Members are handed zeros at
@@ -55,6 +55,8 @@ class TranslatorEnsemble(nn.Module):
         dropout: The dropout rate of residual and feed-forward parts.
         attention_dropout: The dropout rate of the attention weights. Above 0 the attention
             matrix is materialised.
+        num_places: The number of first steps with a learned vector of their own, as in
+            :class:`ModalityTranslator`.
         device: The device of the parameters (not of the members).
         dtype: The dtype of the parameters (not of the members).
 
@@ -99,21 +101,23 @@ class TranslatorEnsemble(nn.Module):
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
+        num_places: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         check_names("translators", translators)
         check_sizes(target_dim=target_dim)
         rates = {"dropout": dropout, "attention_dropout": attention_dropout}
-        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, **rates)
+        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
         members = [Member.of(n, translators[n], target_dim) for n in sorted(translators)]
         super().__init__()
         self.target_dim = target_dim
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
         self.feedforward_dim = feedforward_dim
         self.dropout, self.attention_dropout = dropout, attention_dropout
-        self._members = members
-        self.modalities = tuple(sorted(source_dims(members)))
+        self.num_places = num_places
+        self._members, self.modality_dims = members, source_dims(members)
+        self.modalities = tuple(self.modality_dims)
         self.aligned = all(member.aligned for member in members)
 
         self.translators = ModuleMapping(translators)
@@ -121,7 +125,7 @@ class TranslatorEnsemble(nn.Module):
             {m.name: Input(m.width, model_dim, device, dtype) for m in members}
         )
         self.bias = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
-        self.place = Place(model_dim, device, dtype)
+        self.places = Places(num_places, model_dim, device, dtype)
         sizes = (model_dim, num_heads, num_layers, feedforward_dim)
         self.transformer = Transformer(*sizes, dropout, attention_dropout, device, dtype)
         self.output = nn.Linear(model_dim, target_dim, device=device, dtype=dtype)
@@ -243,7 +247,7 @@ class TranslatorEnsemble(nn.Module):
             x = x + missing
         for projected, _ in parts:
             x = x + projected
-        x = x + self.place(counted_positions(x, target_valid))
+        x = self.places(x, target_valid)
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.transformer(x, by, attention_mask(target_valid))
         return keep(target_valid, self.output(x).to(self.bias.dtype))  # autocast lowers it

@@ -13,7 +13,7 @@ from modimpute._checks import (
 )
 from modimpute._cross import Shares, cross_attention
 from modimpute._names import ModuleMapping
-from modimpute._positions import clock_positions, counted_positions, rotation, step_positions
+from modimpute._positions import clock_positions, rotation, step_positions
 from modimpute._tower import POOLS, Tower
 from modimpute._valid import any_source, keep
 
@@ -37,9 +37,7 @@ class CrossModalAttentionFusion(nn.Module):
     With ``aligned=False`` modalities may have different lengths and rates: attention compares
     how far a step lies between the first and the last valid step of its modality. With
     ``aligned=True`` step :math:`t` of one modality belongs to step :math:`t` of every other,
-    also where a modality begins with a gap. Before the blocks, a learned vector for the place of
-    a step is added (zero at first), counted from the first valid step of its modality or, if
-    aligned, of any modality.
+    also where a modality begins with a gap.
 
     Args:
         modality_dims: The number of features :math:`D_m` of each modality by its name; two or
@@ -51,6 +49,9 @@ class CrossModalAttentionFusion(nn.Module):
         dropout: The dropout rate of residual and feed-forward parts.
         attention_dropout: The dropout rate of the attention weights. Above 0 the attention
             matrix is materialised.
+        num_places: The number of first steps with a learned vector of their own, as in
+            :class:`ModalityTranslator`. They are counted from the first valid step of a modality
+            or, if aligned, of any modality.
         pool: ``"mean"``, ``"last"`` (the last valid step) or ``"attention"`` (weights from a
             learned query; the mean at first).
         aligned: Whether all modalities share their steps.
@@ -94,6 +95,7 @@ class CrossModalAttentionFusion(nn.Module):
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
+        num_places: int = 0,
         pool: str = "mean",
         aligned: bool = False,
         device: torch.device | str | None = None,
@@ -101,7 +103,7 @@ class CrossModalAttentionFusion(nn.Module):
     ) -> None:
         check_modality_dims(modality_dims, least=2)
         rates = {"dropout": dropout, "attention_dropout": attention_dropout}
-        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, **rates)
+        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
         check_choice("pool", pool, POOLS)
         super().__init__()
         self.modality_dims = {name: modality_dims[name] for name in sorted(modality_dims)}
@@ -109,6 +111,7 @@ class CrossModalAttentionFusion(nn.Module):
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
         self.feedforward_dim = feedforward_dim
         self.dropout, self.attention_dropout = dropout, attention_dropout
+        self.num_places = num_places
         self.pool, self.aligned = pool, aligned
         self.towers = ModuleMapping(
             {
@@ -120,6 +123,7 @@ class CrossModalAttentionFusion(nn.Module):
                     feedforward_dim,
                     dropout,
                     attention_dropout,
+                    num_places,
                     pool,
                     device,
                     dtype,
@@ -210,7 +214,7 @@ class CrossModalAttentionFusion(nn.Module):
             valids[name] = known
             h = tower.input(keep(known, given).to(like.dtype))
             exists = shared if self.aligned and name in modalities else known
-            x[name] = h + tower.place(counted_positions(h, exists))
+            x[name] = tower.places(h, exists)
             steps = step_positions(h) if self.aligned else clock_positions(h, known)
             by[name] = rotation(steps, self.model_dim // self.num_heads)
         return cross_attention(self.towers, x, valids, by, shares), valids

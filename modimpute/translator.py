@@ -9,14 +9,7 @@ from modimpute._checks import (
     check_transformer,
     check_valid,
 )
-from modimpute._positions import (
-    Place,
-    clock_positions,
-    counted_positions,
-    rotation,
-    step_positions,
-    waves,
-)
+from modimpute._positions import Places, clock_positions, rotation, step_positions, waves
 from modimpute._transformer import Transformer
 from modimpute._valid import any_valid, attention_mask, choose, keep
 
@@ -33,10 +26,10 @@ class ModalityTranslator(nn.Module):
               h_t = p_t + \begin{cases} W_i x_t + b_i & v_t \\ g & \text{otherwise} \end{cases}
 
     where :math:`g` is a learned vector: a step whose own source step is a gap is answered from
-    its neighbours; and :math:`p_t` is a learned vector for the place of the step, counted from
-    the first step that exists (``target_valid`` if aligned and given, else the first valid
-    step), zero at first. With ``aligned=False``, lengths and rates may differ: one query for each
-    target step attends to the encoded source,
+    its neighbours; :math:`p_t` is zero or, with ``num_places``, a learned vector for the place
+    of the step, counted from the first step that exists (``target_valid`` if aligned and given,
+    else the first valid step). With ``aligned=False``, lengths and rates may differ: one query
+    for each target step attends to the encoded source,
 
     .. math:: \hat{y}_t = W_o \, \mathrm{Decoder}(W_q\, s_t + b_q, \mathrm{Encoder}(h))_t + b_o,
 
@@ -59,6 +52,10 @@ class ModalityTranslator(nn.Module):
         dropout: The dropout rate of residual and feed-forward parts.
         attention_dropout: The dropout rate of the attention weights. Above 0 the attention
             matrix is materialised: slower, and far more memory for long sequences.
+        num_places: The number of first steps with a learned vector of their own, counted from
+            the first step that exists; later steps share the last one. 0: only differences of
+            positions count. Use it where a step has a meaning of its own, as the rows of an
+            image; the longest length seen in training is the most that makes sense.
         aligned: Whether target step :math:`t` belongs to source step :math:`t`.
         device: The device of the parameters.
         dtype: The dtype of the parameters.
@@ -103,25 +100,27 @@ class ModalityTranslator(nn.Module):
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
+        num_places: int = 0,
         aligned: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes(source_dim=source_dim, target_dim=target_dim)
         rates = {"dropout": dropout, "attention_dropout": attention_dropout}
-        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, **rates)
+        check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
         super().__init__()
         self.source_dim, self.target_dim = source_dim, target_dim
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
         self.feedforward_dim = feedforward_dim
         self.dropout, self.attention_dropout = dropout, attention_dropout
+        self.num_places = num_places
         self.aligned = aligned
 
         sizes = (model_dim, num_heads, num_layers, feedforward_dim)
         options = (dropout, attention_dropout, device, dtype)
         self.input = nn.Linear(source_dim, model_dim, device=device, dtype=dtype)
         self.gap = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
-        self.place = Place(model_dim, device, dtype)
+        self.places = Places(num_places, model_dim, device, dtype)
         self.encoder = Transformer(*sizes, *options)
         if not aligned:
             self.query = nn.Linear(model_dim, model_dim, device=device, dtype=dtype)
@@ -163,7 +162,7 @@ class ModalityTranslator(nn.Module):
 
         x = self.input(keep(valid, source).to(self.input.weight.dtype))
         x = choose(valid, x, self.gap)
-        x = x + self.place(counted_positions(x, exists if self.aligned else valid))
+        x = self.places(x, exists if self.aligned else valid)
         mask = attention_mask(valid)
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.encoder(x, by, mask)

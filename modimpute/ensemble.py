@@ -37,13 +37,12 @@ class TranslatorEnsemble(nn.Module):
     step of ``target_valid``). Any subset of the sources may be missing, by key or by row; a
     sample with none left gets a learned, finite answer at every step.
 
-    A member is any module with ``forward(source, *, valid=None, target_length=None)``, one of
-    your own too; one that also takes ``target_valid`` is given it. Members are handed zeros at
-    steps that are not valid, and what they answer for a source that says nothing is not read.
-    ``member.aligned`` (default ``True``), ``member.target_dim`` (default: ``target_dim``) and
-    ``member.source_dim`` (default: any) are respected. A *joint* member has
-    ``member.modalities``, a sorted tuple of the sources that it reads: its ``source`` and
-    ``valid`` are mappings.
+    A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
+    also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
+    valid, and what they answer for a source that says nothing is not read. ``member.aligned``
+    (default ``True``), ``target_dim`` (default: ours) and ``source_dim`` (default: any) are
+    respected. A *joint* member has ``modalities``, a sorted tuple of the sources that it reads:
+    its ``source`` and ``valid`` are mappings.
 
     Args:
         translators: The members by the name of their source (a joint one by a name of its own).
@@ -53,8 +52,7 @@ class TranslatorEnsemble(nn.Module):
         num_layers: The number of blocks of the further transformer.
         feedforward_dim: The hidden width of the feed-forward parts. Default: ``4 * model_dim``.
         dropout: The dropout rate of residual and feed-forward parts.
-        attention_dropout: The dropout rate of the attention weights. Above 0 the attention
-            matrix is materialised.
+        attention_dropout: The dropout rate of the attention weights (above 0: slow).
         num_places: The number of first steps with a learned vector of their own, as in
             :class:`ModalityTranslator`.
         device: The device of the parameters (not of the members).
@@ -174,8 +172,7 @@ class TranslatorEnsemble(nn.Module):
         """Returns each member's translation ``(B, L, width)``; zero where it says nothing.
 
         For use inside a module of your own: wrappers such as DistributedDataParallel see
-        ``forward`` only. The arguments are those of ``forward``; a member without any source is
-        left out.
+        ``forward`` only. A member without any source is left out.
         """
         length, target_valid = check_sources(
             self._members, sources, valid, target_length, target_valid, self.bias.device

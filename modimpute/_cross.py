@@ -60,7 +60,8 @@ def cross_attention(
             scale = len(towers[name].blocks)
             for other, share in shares[name].items():
                 told = keep(any_valid(readable[name]), share.unsqueeze(-1) / scale)
-                shares[name][other] = keep(valids[name], told).squeeze(-1)
+                told = keep(valids[name], told).squeeze(-1)
+                shares[name][other] = told.to(towers[name].missing.dtype)
     return {name: keep(valids[name], tower.norm(x[name])) for name, tower in towers.items()}
 
 
@@ -73,10 +74,11 @@ def add_shares(
 ) -> None:
     """Adds ``(B, L)``, how much of its attention each query gives to each other modality."""
     scale = query.shape[-1] ** -0.5
+    wide = torch.promote_types(query.dtype, torch.float32)
     sizes = list(lengths.values())
     chunks: dict[str, list[Tensor]] = {other: [] for other in lengths}
     for part in torch.split(query, QUERIES, 2):
-        scores = (part @ key.transpose(-1, -2)).float() * scale
+        scores = (part @ key.transpose(-1, -2)).to(wide) * scale
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(-1).mean(1)

@@ -76,15 +76,21 @@ class Member:
         own_valid = {s: v for s, v in valid.items() if s in self.dims}
         return module(own, valid=own_valid or None, **options)
 
-    def heard(self, valid: Mapping[str, Tensor], given: list[str]) -> Tensor | None:
+    def heard(self, sources: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor | None:
         """Returns ``(B, 1)`` or ``(B, L)``: where this member says something. None: everywhere.
 
         One that is told the target's steps fills gaps itself and says something at every step
         of a sample that has any source; another one only where its source has a value.
         """
-        valids = [valid[source] for source in given if source in valid]
-        if len(valids) < len(given):
-            return None
+        valids = []
+        for source in self.dims:
+            if source in sources:
+                x = sources[source]
+                if source not in valid and x.shape[1]:
+                    return None
+                # A sequence of no steps says nothing.
+                none = x.new_zeros(x.shape[:2], dtype=torch.bool)
+                valids.append(valid.get(source, none))
         if self.takes_target_valid or not self.aligned:
             valids = [v.any(-1, keepdim=True) for v in valids]
         heard = valids[0]

@@ -38,7 +38,7 @@ def any_valid(valid: Tensor | None) -> Tensor | None:
 
 
 def any_source(
-    modalities: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
+    modalities: Mapping[str, object], valid: Mapping[str, Tensor] | None
 ) -> Tensor | None:
     """Returns ``(B, L)``: the steps that any of the aligned modalities has; None: no ``valid``.
 

@@ -226,7 +226,7 @@ class TranslatorEnsemble(nn.Module):
                 x = member.call(module, kept, valid, length, target_valid)
                 shape = (kept[given[0]].shape[0], length, member.width)
                 said[name] = check_shape(f"translators[{name!r}](...)", x, shape)
-                heard[name] = member.heard(valid, given)
+                heard[name] = member.heard(kept, valid)
             elif fill and (dummy := member.dummy(self.bias)) is not None:
                 said[name] = module(dummy[0], valid=dummy[1], target_length=1)
                 heard[name] = self.bias.new_zeros((1, 1), dtype=torch.bool)

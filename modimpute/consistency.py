@@ -144,11 +144,11 @@ def _distance(x: Tensor, y: Tensor, metric: str) -> Tensor:
 
 def _unit(x: Tensor) -> Tensor:
     # Scaled by the largest feature first: squares of large or small ones leave the range. A
-    # vector of zeros stays one, with a finite gradient.
+    # vector of zeros (or of subnormal numbers) stays as it is, with a finite gradient.
     if x.shape[-1] == 0:
         return x
     largest = x.detach().abs().amax(-1, keepdim=True)
-    x = x / torch.where(largest > 0, largest, 1.0)
+    x = x / torch.where(largest > torch.finfo(x.dtype).tiny, largest, 1.0)
     return x * x.square().sum(-1, keepdim=True).clamp(min=1.0).rsqrt()
 
 

@@ -123,22 +123,24 @@ class Input(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(model_dim, width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.missing = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
         nn.init.zeros_(self.missing)
 
     def forward(self, translation: Tensor | None, heard: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns what to add for the translation, and what to add where nothing is heard."""
+        """Returns the projected translation, and the vector to add to it."""
         if translation is None:
             translation = self.weight.new_zeros((1, 1, self.weight.shape[1]))
             heard = self.weight.new_zeros((1, 1), dtype=torch.bool)
         projected = F.linear(keep(heard, translation.to(self.weight.dtype)), self.weight)
         # All parameters take part, also where every source is heard: see modimpute._valid.choose.
         where = self.weight.new_ones((1, 1), dtype=torch.bool) if heard is None else heard
-        return projected, torch.where(where.unsqueeze(-1), 0.0, self.missing)
+        return projected, torch.where(where.unsqueeze(-1), self.bias, self.missing)
 
 
 def source_dims(members: list[Member]) -> dict[str, int | None]:

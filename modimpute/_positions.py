@@ -81,8 +81,13 @@ class Places(nn.Module):
         super().__init__()
         self.num_places = num_places
         if num_places:
-            weight = torch.zeros(num_places, model_dim, device=device, dtype=dtype)
+            weight = torch.empty(num_places, model_dim, device=device, dtype=dtype)
             self.weight = nn.Parameter(weight)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.num_places:
+            nn.init.zeros_(self.weight)
 
     def forward(self, x: Tensor, exists: Tensor | None) -> Tensor:
         """Adds the vectors to ``x`` ``(B, L, model_dim)``."""

@@ -35,10 +35,16 @@ class Tower(nn.Module):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
-        self.missing = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
+        self.missing = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.kind = pool
         if pool == "attention":
-            self.query = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
+            self.query = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.missing)
+        if self.kind == "attention":
+            nn.init.zeros_(self.query)
 
     def pool(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Returns one vector ``(B, model_dim)`` per sample."""

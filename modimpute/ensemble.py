@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -28,8 +29,8 @@ class TranslatorEnsemble(nn.Module):
     and passed through a transformer. A learned vector :math:`u_m` stands where source :math:`m`
     says nothing:
 
-    .. math:: \hat{y} = W_o \, \mathrm{Transformer}\Big(b + p + \sum_m \begin{cases}
-              W_m z_m & \text{the source says something} \\ u_m & \text{otherwise}
+    .. math:: \hat{y} = W_o \, \mathrm{Transformer}\Big(p + \sum_m \begin{cases}
+              W_m z_m + b_m & \text{the source says something} \\ u_m & \text{otherwise}
               \end{cases}\Big) + b_o
 
     (one :math:`W_m` per source, summed, is one matrix on the concatenation; :math:`p` is zero
@@ -122,7 +123,6 @@ class TranslatorEnsemble(nn.Module):
         self.inputs = ModuleMapping(
             {m.name: Input(m.width, model_dim, device, dtype) for m in members}
         )
-        self.bias = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
         self.places = Places(num_places, model_dim, device, dtype)
         sizes = (model_dim, num_heads, num_layers, feedforward_dim)
         self.transformer = Transformer(*sizes, dropout, attention_dropout, device, dtype)
@@ -155,7 +155,7 @@ class TranslatorEnsemble(nn.Module):
                 that has none; otherwise all steps.
         """
         length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self.bias.device
+            self._members, sources, valid, target_length, target_valid, self.output.weight.device
         )
         # A source that is absent still takes part in training: DDP and FSDP2 wait for it.
         said = self._translate(sources, valid, length, target_valid, fill=self.training)
@@ -175,7 +175,7 @@ class TranslatorEnsemble(nn.Module):
         ``forward`` only. A member without any source is left out.
         """
         length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self.bias.device
+            self._members, sources, valid, target_length, target_valid, self.output.weight.device
         )
         said, heard = self._translate(sources, valid, length, target_valid, fill=False)
         return {name: keep(heard[name], x) for name, x in said.items()}
@@ -197,13 +197,13 @@ class TranslatorEnsemble(nn.Module):
             target_valid: Which target steps exist; the others are zero. Default: all.
         """
         widths = {m.name: m.width for m in self._members}
-        size = check_batch("translations", translations, widths, self.bias.device)
+        size = check_batch("translations", translations, widths, self.output.weight.device)
         length = translations[min(translations)].shape[1]
         for name, x in translations.items():
             check_shape(f"translations[{name!r}]", x, (size, length, widths[name]))
         check_valids(available, "translations", translations, argument="available")
         if target_valid is not None:
-            check_valid("target_valid", target_valid, (size, length), self.bias.device)
+            check_valid("target_valid", target_valid, (size, length), self.output.weight.device)
         return self._combine(translations, available or {}, target_valid)
 
     def _translate(
@@ -215,7 +215,7 @@ class TranslatorEnsemble(nn.Module):
         *,
         fill: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-        valid, dtype = valid or {}, self.bias.dtype
+        valid, dtype = valid or {}, self.output.weight.dtype
         kept = {name: keep(valid.get(name), sources[name]).to(dtype) for name in sorted(sources)}
         said: dict[str, Tensor] = {}
         heard: dict[str, Tensor | None] = {}
@@ -227,9 +227,9 @@ class TranslatorEnsemble(nn.Module):
                 shape = (kept[given[0]].shape[0], length, member.width)
                 said[name] = check_shape(f"translators[{name!r}](...)", x, shape)
                 heard[name] = member.heard(kept, valid)
-            elif fill and (dummy := member.dummy(self.bias)) is not None:
+            elif fill and (dummy := member.dummy(self.output.weight)) is not None:
                 said[name] = module(dummy[0], valid=dummy[1], target_length=1)
-                heard[name] = self.bias.new_zeros((1, 1), dtype=torch.bool)
+                heard[name] = self.output.weight.new_zeros((1, 1), dtype=torch.bool)
         return said, heard
 
     def _combine(
@@ -239,12 +239,11 @@ class TranslatorEnsemble(nn.Module):
         target_valid: Tensor | None,
     ) -> Tensor:
         parts = [entry(said.get(name), heard.get(name)) for name, entry in self.inputs.items()]
-        x = self.bias
-        for _, missing in parts:
-            x = x + missing
-        for projected, _ in parts:
-            x = x + projected
+        x = functools.reduce(torch.add, [vector for _, vector in parts])
+        x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.transformer(x, by, attention_mask(target_valid))
-        return keep(target_valid, self.output(x).to(self.bias.dtype))  # autocast lowers it
+        return keep(
+            target_valid, self.output(x).to(self.output.weight.dtype)
+        )  # autocast lowers it

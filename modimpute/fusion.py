@@ -31,7 +31,7 @@ class CrossModalAttentionFusion(nn.Module):
 
     Keys and values of a modality are projected once for all that read them. Each modality is
     then pooled over its valid steps, and the slots are concatenated in the order of
-    :attr:`modalities` (sorted names). The slot of a missing modality is a learned vector, zero
+    ``modalities`` (sorted names). The slot of a missing modality is a learned vector, zero
     at first. A reconstructed modality goes in like an observed one.
 
     With ``aligned=False`` modalities may have different lengths and rates: attention compares
@@ -62,7 +62,7 @@ class CrossModalAttentionFusion(nn.Module):
         - modalities: mapping of names to :math:`(B, L_m, D_m)`, any floating dtype
         - valid: mapping of names to :math:`(B, L_m)`, bool; ``False``: padding or missing,
           never read
-        - Output: :math:`(B, M D)`, :attr:`output_dim` wide, in the dtype of the parameters,
+        - Output: :math:`(B, M D)`, ``output_dim`` wide, in the dtype of the parameters,
           under autocast too
 
     Raises:

@@ -5,6 +5,7 @@ from modimpute._checks import (
     check_device,
     check_sequence,
     check_sizes,
+    check_steps,
     check_target_length,
     check_transformer,
     check_valid,
@@ -119,13 +120,19 @@ class ModalityTranslator(nn.Module):
         sizes = (model_dim, num_heads, num_layers, feedforward_dim)
         options = (dropout, attention_dropout, device, dtype)
         self.input = nn.Linear(source_dim, model_dim, device=device, dtype=dtype)
-        self.gap = nn.Parameter(torch.zeros(model_dim, device=device, dtype=dtype))
+        self.gap = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.places = Places(num_places, model_dim, device, dtype)
         self.encoder = Transformer(*sizes, *options)
         if not aligned:
             self.query = nn.Linear(model_dim, model_dim, device=device, dtype=dtype)
             self.decoder = Transformer(*sizes, *options)
         self.output = nn.Linear(model_dim, target_dim, device=device, dtype=dtype)
+
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the vector that stands at gaps to zero. The layers inside have their own reset."""
+        nn.init.zeros_(self.gap)
 
     def extra_repr(self) -> str:
         """Lists the arguments for ``repr``."""
@@ -214,7 +221,7 @@ class ModalityTranslator(nn.Module):
         elif target_length is not None:
             length = target_length
         elif target_valid is not None:
-            length = target_valid.shape[-1]
+            length = check_steps("target_valid", target_valid).shape[1]
         else:
             rule = "target_length or target_valid must be given (aligned=False)"
             raise ValueError(f"{rule}, however: both are None")

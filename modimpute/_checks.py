@@ -19,7 +19,7 @@ def check_sizes(least: int = 1, /, **sizes: object) -> None:
 
 def check_rates(**rates: object) -> None:
     for name, rate in rates.items():
-        if not isinstance(rate, int | float) or isinstance(rate, bool):
+        if not isinstance(rate, (int, float)) or isinstance(rate, bool):
             raise TypeError(f"{name} must be a float, however: {name}={rate!r}")
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"{name} must be in [0, 1), however: {name}={rate}")
@@ -139,7 +139,7 @@ def check_batch(
         if x.shape[0] != modalities[first].shape[0]:
             fact = f"{first!r} has {modalities[first].shape[0]} and {name!r} has {x.shape[0]}"
             raise ValueError(f"{argument} must have one batch size, however: {fact}")
-    return modalities[min(modalities)].shape[0]
+    return modalities[sorted(modalities)[0]].shape[0]
 
 
 def check_valids(
@@ -193,7 +193,7 @@ def check_lengths(
 
 
 def check_target_length(target_length: object) -> None:
-    if not isinstance(target_length, int | torch.SymInt) or isinstance(target_length, bool):
+    if not isinstance(target_length, (int, torch.SymInt)) or isinstance(target_length, bool):
         raise TypeError(
             f"target_length must be an int, however: type={type(target_length).__name__}"
         )

@@ -1,6 +1,7 @@
 """Attention of every modality to all others, and the look at its weights."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from modimpute._names import ModuleMapping
 from modimpute._positions import Rotation
 from modimpute._tower import Tower
+from modimpute._transformer import Block
 from modimpute._valid import any_valid, attention_mask, keep
 
 QUERIES = 64  # looked at at once by attention_shares
@@ -35,10 +37,10 @@ def cross_attention(
     """Runs the blocks of all towers; adds the shares of attention to ``shares``, if given."""
     # The masks are the same for all blocks; none is made where every step is valid.
     some = any(valid is not None for valid in valids.values())
-    readable = {name: join_others(valids, x, name) if some else None for name in towers}
+    readable = {name: join_others(valids, x, name) if some else None for name in towers.names}
     masks = {name: attention_mask(valid) for name, valid in readable.items()}
-    for blocks in zip(*(tower.blocks for _, tower in towers.items()), strict=True):
-        layer = dict(zip(towers, blocks, strict=True))
+    for i in range(len(towers[towers.names[0]].blocks)):
+        layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
         projected = {
             name: block.attention.project(block.attention_norm(x[name]), by[name])
             for name, block in layer.items()
@@ -56,13 +58,13 @@ def cross_attention(
                 add_shares(shares[name], projected[name][0], key, masks[name], lengths)
         x = read
     if shares is not None:
-        for name in towers:
+        for name in towers.names:
             scale = len(towers[name].blocks)
             for other, share in shares[name].items():
                 told = keep(any_valid(readable[name]), share.unsqueeze(-1) / scale)
                 told = keep(valids[name], told).squeeze(-1)
                 shares[name][other] = told.to(towers[name].missing.dtype)
-    return {name: keep(valids[name], tower.norm(x[name])) for name, tower in towers.items()}
+    return {name: keep(valids[name], towers[name].norm(x[name])) for name in towers.names}
 
 
 def add_shares(

@@ -183,7 +183,7 @@ def check_sources(
     elif aligned:
         target_valid = any_source(sources, valid)
     elif valid:  # all steps: aligned members are told, too
-        some = sources[min(sources)]
+        some = sources[sorted(sources)[0]]
         target_valid = some.new_ones((size, length), dtype=torch.bool)
     return length, target_valid
 

@@ -46,7 +46,7 @@ def any_source(
     """
     if not valid:
         return None
-    union = valid[min(valid)]
+    union = valid[sorted(valid)[0]]
     if len(valid) < len(modalities):
         return torch.ones_like(union)
     for name in sorted(valid):

@@ -40,7 +40,7 @@ def valid_from_lengths(lengths: Tensor, length: int) -> Tensor:
     if lengths.dim() != 1:
         rule = "lengths must have shape (B,)"
         raise ValueError(f"{rule}, however: lengths.shape={tuple(lengths.shape)}")
-    if not isinstance(length, int | torch.SymInt) or isinstance(length, bool):
+    if not isinstance(length, (int, torch.SymInt)) or isinstance(length, bool):
         raise TypeError(f"length must be an int, however: length={length!r}")
     if length < 0:
         raise ValueError(f"length must not be negative, however: length={length}")

@@ -198,7 +198,7 @@ class TranslatorEnsemble(nn.Module):
         """
         widths = {m.name: m.width for m in self._members}
         size = check_batch("translations", translations, widths, self.output.weight.device)
-        length = translations[min(translations)].shape[1]
+        length = translations[sorted(translations)[0]].shape[1]
         for name, x in translations.items():
             check_shape(f"translations[{name!r}]", x, (size, length, widths[name]))
         check_valids(available, "translations", translations, argument="available")
@@ -238,7 +238,7 @@ class TranslatorEnsemble(nn.Module):
         heard: Mapping[str, Tensor | None],
         target_valid: Tensor | None,
     ) -> Tensor:
-        parts = [entry(said.get(name), heard.get(name)) for name, entry in self.inputs.items()]
+        parts = [self.inputs[n](said.get(n), heard.get(n)) for n in self.inputs.names]
         x = functools.reduce(torch.add, [vector for _, vector in parts])
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)

@@ -154,7 +154,7 @@ class CrossModalAttentionFusion(nn.Module):
             valid: Which of their steps hold a real value. Default: all.
         """
         x, valids = self._encode(modalities, valid)
-        slots = [tower.pool(x[name], valids[name]) for name, tower in self.towers.items()]
+        slots = [self.towers[name].pool(x[name], valids[name]) for name in self.modalities]
         return torch.cat(slots, -1)
 
     def attend(
@@ -206,7 +206,8 @@ class CrossModalAttentionFusion(nn.Module):
         shared = any_source(modalities, valid) if self.aligned else None
         valids: dict[str, Tensor | None] = {}
         x, by = {}, {}
-        for name, tower in self.towers.items():
+        for name in self.modalities:
+            tower = self.towers[name]
             given, known = modalities.get(name), valid.get(name) if valid else None
             if given is None or given.shape[1] == 0:  # as one step that is not valid
                 given = like.new_zeros((size, 1, self.modality_dims[name]))

@@ -1,0 +1,272 @@
+"""The attention, the positions and the block that all layers share, against plain formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from modimpute._positions import (
+    Places,
+    clock_positions,
+    rotate,
+    rotation,
+    step_positions,
+    waves,
+)
+from modimpute._transformer import Attention, Block, Transformer
+from modimpute._valid import any_valid, attention_mask, choose, keep
+
+STILL = rotation(torch.zeros(1, 2), 2)  # both steps at position 0: nothing is turned
+
+
+def randomize(module, seed=0):
+    """Draws all parameters, biases and norms included, so that none can be left out unseen."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for x in module.parameters():
+            x.copy_(torch.randn(x.shape, generator=g, dtype=x.dtype) * 0.5)
+    return module.eval()
+
+
+def identity_attention(dim=2, heads=1):
+    """Attention whose queries, keys, values and output are its input."""
+    attention = Attention(dim, heads, 0.0, None, torch.float64)
+    with torch.no_grad():
+        attention.input.weight.copy_(torch.eye(dim).repeat(3, 1))
+        attention.output.weight.copy_(torch.eye(dim))
+    return attention
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class TestAttention:
+    def test_two_steps_by_hand(self):
+        attention, x = identity_attention(), torch.eye(2, dtype=torch.float64).unsqueeze(0)
+        share = math.exp(1 / math.sqrt(2)) / (math.exp(1 / math.sqrt(2)) + 1)
+        expected = torch.tensor([[[share, 1 - share], [1 - share, share]]], dtype=torch.float64)
+        out = attention.read(*attention.project(x, STILL), None)
+        torch.testing.assert_close(out, expected)
+
+    def test_mask_by_hand(self):
+        attention, x = identity_attention(), torch.eye(2, dtype=torch.float64).unsqueeze(0)
+        mask = attention_mask(torch.tensor([[False, True]]))
+        out = attention.read(*attention.project(x, STILL), mask)
+        assert out.tolist() == [[[0.0, 1.0], [0.0, 1.0]]]  # only the second step is read
+
+    def test_positions_by_hand(self):
+        # A head of two features is turned by one radian per step: scores are cosines.
+        attention, x = identity_attention(), torch.ones(1, 2, 2, dtype=torch.float64)
+        x[0, 1] = torch.tensor([2.0, -1.0])
+        query, key, _ = attention.project(x, rotation(torch.tensor([[0.0, 3.0]]), 2))
+        # (1, 1) with (1, 1): 2; with (2, -1): |.| |.| cos(angle between them + 3 radians)
+        angle = math.atan2(-1, 2) - math.atan2(1, 1) + 3.0
+        expected = [2.0, math.sqrt(2) * math.sqrt(5) * math.cos(angle)]
+        torch.testing.assert_close(
+            (query @ key.transpose(-1, -2))[0, 0, 0], torch.tensor(expected, dtype=torch.float64)
+        )
+
+    @pytest.mark.parametrize(("dim", "heads"), [(4, 1), (6, 2), (8, 2), (3, 3)])
+    def test_self_attention_is_the_formula(self, dim, heads):
+        attention = randomize(Attention(dim, heads, 0.0, None, torch.float64))
+        p = {f"a.{name}": x for name, x in reference.numbers(attention).items()}
+        x, positions = draw(1, 5, dim), torch.tensor([[0.0, 1.0, 2.5, 7.0, -3.0]])
+        valid = torch.tensor([[True, False, True, True, False]])
+        by = rotation(positions.double(), dim // heads)
+        for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
+            out = attention.read(*attention.project(x, by), mask)
+            expected = reference.attention(
+                p, "a", x[0].numpy(), positions[0].numpy(), heads, readable=readable
+            )
+            np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-6)
+
+    @pytest.mark.parametrize(("dim", "heads"), [(6, 2), (8, 2)])
+    def test_cross_attention_is_the_formula(self, dim, heads):
+        attention = randomize(Attention(dim, heads, 0.0, None, torch.float64))
+        p = {f"a.{name}": x for name, x in reference.numbers(attention).items()}
+        x, context = draw(1, 3, dim), draw(1, 5, dim, seed=1)
+        positions = torch.tensor([[0.5, 4.0, 9.0]]).double(), torch.arange(5.0).double()[None] * 2
+        by, context_by = (rotation(where, dim // heads) for where in positions)
+        valid = torch.tensor([[True, False, True, True, False]])
+        for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
+            out = attention.read(*attention.project_across(x, by, context, context_by), mask)
+            expected = reference.attention(
+                p,
+                "a",
+                x[0].numpy(),
+                positions[0][0].numpy(),
+                heads,
+                context=context[0].numpy(),
+                context_positions=positions[1][0].numpy(),
+                readable=readable,
+            )
+            np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-6)
+
+    def test_gradcheck(self):
+        attention = randomize(Attention(4, 2, 0.0, None, torch.float64))
+        by = rotation(torch.arange(3.0).double()[None], 2)
+        mask = attention_mask(torch.tensor([[True, False, True]]))
+        x = draw(1, 3, 4).requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda x: attention.read(*attention.project(x, by), mask), (x,)
+        )
+
+
+class TestBlock:
+    def test_is_the_pre_norm_formula(self):
+        block = randomize(Block(8, 2, 12, 0.0, 0.0, None, torch.float64))
+        p = {f"b.{name}": x for name, x in reference.numbers(block).items()}
+        x, steps = draw(2, 5, 8), np.arange(5.0)
+        out = block(x, rotation(step_positions(x), 4), None)
+        for row, given in zip(out.detach().numpy(), x.numpy(), strict=True):
+            np.testing.assert_allclose(row, reference.block(p, "b", given, steps, 2), atol=1e-9)
+
+    def test_reads_a_context_where_one_is_given(self):
+        block = randomize(Block(8, 2, None, 0.0, 0.0, None, torch.float64))
+        p = {f"b.{name}": x for name, x in reference.numbers(block).items()}
+        x, context = draw(1, 3, 8), draw(1, 4, 8, seed=1)
+        by, context_by = (rotation(step_positions(z), 4) for z in (x, context))
+        valid = torch.tensor([[False, True, True, False]])
+        out = block(x, by, attention_mask(valid), context, context_by)
+        read = {"context": context[0].numpy(), "context_positions": np.arange(4.0)}
+        expected = reference.block(
+            p, "b", x[0].numpy(), np.arange(3.0), 2, **read, readable=valid[0].numpy()
+        )
+        np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-9)
+
+    def test_stack_ends_with_a_norm(self):
+        stack = randomize(Transformer(8, 2, 2, None, 0.0, 0.0, None, torch.float64))
+        p = {f"t.{name}": x for name, x in reference.numbers(stack).items()}
+        x = draw(1, 5, 8)
+        out = stack(x, rotation(step_positions(x), 4), None)
+        expected = reference.transformer(p, "t", x[0].numpy(), np.arange(5.0), 2, 2)
+        np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-9)
+
+    def test_width_of_the_feed_forward_part(self):
+        sizes = [
+            Block(8, 2, f, 0.0, 0.0, None, None).feedforward_in.out_features for f in (5, None)
+        ]
+        assert sizes == [5, 32]
+
+    def test_both_rates_of_dropout_act_in_training_only(self):
+        x = draw(1, 4, 8).float()
+        by = rotation(step_positions(x), 4)
+        for dropout, attention_dropout in [(0.5, 0.0), (0.0, 0.5)]:
+            block = Block(8, 2, None, dropout, attention_dropout, None, None)
+            torch.manual_seed(0)
+            assert not torch.equal(block(x, by, None), block(x, by, None))
+            block.eval()
+            assert torch.equal(block(x, by, None), block(x, by, None))
+
+
+class TestPositions:
+    @pytest.mark.parametrize("head_dim", [2, 4, 5, 8])
+    def test_products_depend_on_the_difference_of_positions_only(self, head_dim):
+        query, key = draw(1, 1, head_dim), draw(1, 1, head_dim, seed=1)
+
+        def product(a, b):
+            at = [
+                rotation(torch.tensor([[where]], dtype=torch.float64), head_dim)
+                for where in (a, b)
+            ]
+            return (rotate(query, at[0]) * rotate(key, at[1])).sum()
+
+        for a, b in [(0.0, 3.0), (2.5, 2.5), (7.0, -1.0)]:
+            torch.testing.assert_close(product(a, b), product(a + 41.0, b + 41.0))
+        torch.testing.assert_close(product(5.0, 5.0), (query * key).sum())
+        assert (product(0.0, 3.0) - product(3.0, 0.0)).abs() > 1e-3  # before is not after
+        assert (product(0.0, 3.0) - product(0.0, 4.0)).abs() > 1e-3  # far is not near
+
+    def test_last_feature_of_an_odd_head_is_left_alone(self):
+        x = draw(1, 2, 5)
+        out = rotate(x, rotation(torch.tensor([[3.0, 4.0]]).double(), 5))
+        assert torch.equal(out[..., -1], x[..., -1])
+        assert not torch.equal(out[..., :4], x[..., :4])
+        x = draw(1, 2, 1)  # a head of one feature has nothing to turn
+        assert torch.equal(rotate(x, rotation(torch.tensor([[3.0, 4.0]]).double(), 1)), x)
+
+    def test_is_the_formula(self):
+        x, positions = draw(1, 3, 6), torch.tensor([[0.0, 2.0, -5.5]]).double()
+        out = rotate(x, rotation(positions, 6))
+        expected = reference.rotary(x[0].numpy(), positions[0].numpy())
+        np.testing.assert_allclose(out[0].numpy(), expected, atol=1e-12)
+
+    def test_precision_at_far_positions_in_bfloat16(self):
+        x = torch.ones(1, 301, 4, dtype=torch.bfloat16)  # bfloat16 counts to 256 only
+        out = rotate(x, rotation(step_positions(x), 4))
+        expected = rotate(x.double(), rotation(step_positions(x.double()), 4))
+        assert out.dtype == torch.bfloat16
+        torch.testing.assert_close(out.double(), expected, atol=1e-2, rtol=0)
+
+    def test_clock_by_hand(self):
+        x = torch.zeros(1, 4, 1)
+        assert clock_positions(x, None).tolist() == [[12.5, 37.5, 62.5, 87.5]]
+        valid = torch.tensor(
+            [
+                [False, True, True, False, True, False],  # padded at both ends, a gap
+                [True, True, True, True, False, False],  # padded at the right
+                [False, False, True, True, True, True],  # at the left
+                [False, False, False, True, False, False],
+            ]
+        )
+        assert clock_positions(torch.zeros(4, 6, 1), valid).tolist() == [
+            [-12.5, 12.5, 37.5, 62.5, 87.5, 112.5],
+            [12.5, 37.5, 62.5, 87.5, 112.5, 137.5],
+            [-37.5, -12.5, 12.5, 37.5, 62.5, 87.5],
+            [-250.0, -150.0, -50.0, 50.0, 150.0, 250.0],
+        ]
+
+    def test_clock_is_finite_where_nothing_is_valid_or_long(self):
+        nothing = torch.zeros(2, 3, dtype=torch.bool)
+        assert clock_positions(torch.zeros(2, 3, 1), nothing).isfinite().all()
+        assert clock_positions(torch.zeros(2, 0, 1), nothing[:, :0]).shape == (2, 0)
+        assert clock_positions(torch.zeros(2, 0, 1), None).shape == (1, 0)
+
+    def test_waves_by_hand(self):
+        slow = 1000.0**-0.5
+        expected = [math.sin(2), math.sin(2 * slow), math.cos(2), math.cos(2 * slow)]
+        for dim in (4, 3, 1):
+            out = waves(torch.tensor([[2.0]]).double(), dim)
+            count = (dim + 1) // 2
+            values = expected if count == 2 else [math.sin(2)]
+            assert out.shape == (1, 1, dim)
+            np.testing.assert_allclose(out[0, 0].numpy(), values[:dim])
+
+    def test_places_by_hand(self):
+        places, x = Places(3, 1, None, None), torch.zeros(2, 5, 1)
+        assert torch.equal(places(x, None), x)  # zero at first
+        with torch.no_grad():
+            places.weight.copy_(torch.tensor([[10.0], [20.0], [30.0]]))
+        counted = [10.0, 20.0, 30.0, 30.0, 30.0]
+        assert places(x, None).squeeze(-1).tolist() == [counted, counted]
+        exists = torch.tensor([[False, False, True, False, True], [False] * 5])
+        out = places(x + 1.0, exists).squeeze(-1).tolist()
+        assert out == [[11.0, 11.0, 11.0, 21.0, 31.0], [11.0] * 5]
+        assert places(x[:, :0], None).shape == (2, 0, 1)
+        nothing = Places(0, 1, None, None)
+        assert nothing(x, exists) is x
+        assert not list(nothing.parameters())
+
+
+class TestValid:
+    def test_keep_and_choose_select_before_arithmetic(self):
+        x = torch.tensor([[[1.0], [torch.nan]]])
+        valid = torch.tensor([[True, False]])
+        assert keep(valid, x).tolist() == [[[1.0], [0.0]]]
+        assert choose(valid, x, torch.tensor([7.0])).tolist() == [[[1.0], [7.0]]]
+        assert keep(None, x) is x
+
+    def test_choose_keeps_the_vector_in_the_graph(self):
+        other = torch.ones(1, requires_grad=True)
+        choose(None, torch.zeros(1, 2, 1), other).sum().backward()
+        assert other.grad.tolist() == [0.0]
+
+    def test_rows_with_nothing_to_read_are_open(self):
+        valid = torch.tensor([[True, False], [False, False]])
+        assert attention_mask(valid).tolist() == [[[[True, False]]], [[[True, True]]]]
+        assert any_valid(valid).tolist() == [[True], [False]]
+        assert attention_mask(None) is None
+        assert any_valid(None) is None

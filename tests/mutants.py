@@ -1,0 +1,471 @@
+"""Breaks the code on purpose, one small mutation at a time: each must turn a test red.
+
+``make mutants``, or ``python tests/mutants.py [part of a name]``. Every mutation is made in a
+copy of package and tests in a temporary folder, two at a time; nothing here is changed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("modimpute", "tests", "conftest.py", "pyproject.toml")
+LIMIT = 300.0  # seconds for the tests of one mutant
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One exact replacement in one file, and the tests that ought to notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # arguments of pytest
+
+
+MUTANTS = [
+    # valid: what is not there is not read
+    Mutant(
+        "multiply by valid instead of selecting",
+        "_valid.py",
+        "torch.where(valid.unsqueeze(-1), x, 0.0)",
+        "x * valid.unsqueeze(-1)",
+        "tests/test_transformer.py tests/test_consistency.py",
+    ),
+    Mutant(
+        "a learned vector leaves the graph where all is valid",
+        "_valid.py",
+        "    where = x.new_ones((1, 1, 1), dtype=torch.bool) if valid is None else "
+        "valid.unsqueeze(-1)\n",
+        "    if valid is None:\n        return x\n    where = valid.unsqueeze(-1)\n",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "rows with nothing to read stay closed",
+        "_valid.py",
+        "return (valid | ~valid.any(-1, keepdim=True)).unsqueeze(1).unsqueeze(1)",
+        "return valid.unsqueeze(1).unsqueeze(1)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "an empty sample has no target steps by default",
+        "_valid.py",
+        "return union | ~union.any(-1, keepdim=True)",
+        "return union",
+        "tests/test_ensemble.py",
+    ),
+    # attention and positions
+    Mutant(
+        "rotary sign",
+        "_positions.py",
+        "torch.cat((-sin, sin, rest), -1)",
+        "torch.cat((sin, sin, rest), -1)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "rotation backwards",
+        "_positions.py",
+        "torch.cat((-sin, sin, rest), -1)",
+        "torch.cat((sin, -sin, rest), -1)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "clock counts from step 0",
+        "_positions.py",
+        "(steps - before + 0.5)",
+        "(steps + 0.5)",
+        "tests/test_translator.py tests/test_fusion.py",
+    ),
+    Mutant(
+        "clock does not see padding at the end",
+        "_positions.py",
+        "x.shape[1] - before - count_after(valid)",
+        "x.shape[1] - before",
+        "tests/test_translator.py tests/test_fusion.py",
+    ),
+    Mutant(
+        "places count from step 0",
+        "_positions.py",
+        "steps = steps - count_before(exists)",
+        "steps = steps.expand(len(exists), -1)",
+        "tests/test_translator.py",
+    ),
+    Mutant(
+        "no residual path",
+        "_transformer.py",
+        "x = x + self.dropout(attended)",
+        "x = self.dropout(attended)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "keys and values swapped",
+        "_transformer.py",
+        "key, value = fused.unbind(2)",
+        "value, key = fused.unbind(2)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "attention dropout outside training",
+        "_transformer.py",
+        "self.attention_dropout if self.training else 0.0",
+        "self.attention_dropout",
+        "tests/test_transformer.py",
+    ),
+    # translator
+    Mutant(
+        "translator forgets valid in the attention",
+        "translator.py",
+        "mask = attention_mask(valid)",
+        "mask = None",
+        "tests/test_translator.py",
+    ),
+    Mutant(
+        "translator forgets the gap vector",
+        "translator.py",
+        "x = choose(valid, x, self.gap)",
+        "x = keep(valid, x)",
+        "tests/test_translator.py",
+    ),
+    Mutant(
+        "translator in the dtype of autocast",
+        "translator.py",
+        "out = self.output(x).to(self.output.weight.dtype)",
+        "out = self.output(x)",
+        "tests/test_translator.py",
+    ),
+    Mutant(
+        "translator without positions does not learn",
+        "translator.py",
+        "by = rotation(step_positions(x), self.model_dim // self.num_heads)",
+        "by = rotation(step_positions(x) * 0, self.model_dim // self.num_heads)",
+        "tests/test_translator.py -k Learns",
+    ),
+    Mutant(
+        "source and target on two clocks",
+        "translator.py",
+        "rotation(clock_positions(encoded, valid), head_dim)",
+        "rotation(step_positions(encoded), head_dim)",
+        "tests/test_translator.py -k Formula",
+    ),
+    Mutant(
+        "an opinion about nothing",
+        "translator.py",
+        "readable = any_valid(valid)",
+        "readable = None",
+        "tests/test_translator.py",
+    ),
+    # ensemble
+    Mutant(
+        "ensemble forgets the missing vector",
+        "_members.py",
+        "torch.where(where.unsqueeze(-1), self.bias, self.missing)",
+        "torch.where(where.unsqueeze(-1), self.bias, 0 * self.missing)",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "absent members do not run in training",
+        "ensemble.py",
+        "fill=self.training",
+        "fill=False",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "absent members do not run in training: two processes",
+        "ensemble.py",
+        "fill=self.training",
+        "fill=False",
+        "tests/test_distributed.py",
+    ),
+    Mutant(
+        "members are handed what is not valid",
+        "ensemble.py",
+        "keep(valid.get(name), sources[name]).to(dtype)",
+        "sources[name].to(dtype)",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "members are not told of target_valid",
+        "_members.py",
+        "if self.takes_target_valid:",
+        "if False:",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "what members say of nothing is read",
+        "_members.py",
+        "keep(heard, translation.to(self.weight.dtype))",
+        "translation.to(self.weight.dtype)",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "ensemble forgets target_valid in the attention",
+        "ensemble.py",
+        "attention_mask(target_valid)",
+        "None",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "any answer of a member is taken",
+        "ensemble.py",
+        'check_shape(f"translators[{name!r}](...)", x, shape)',
+        "x",
+        "tests/test_errors.py",
+    ),
+    # fusion
+    Mutant(
+        "fusion forgets valid in the attention",
+        "_cross.py",
+        "masks = {name: attention_mask(valid) for name, valid in readable.items()}",
+        "masks = {name: None for name in readable}",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "reads where no other modality is there",
+        "_cross.py",
+        "block.finish(x[name], keep(any_valid(readable[name]), attended))",
+        "block.finish(x[name], attended)",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "masks of the wrong modalities",
+        "_cross.py",
+        "if other != name:\n            ones",
+        "if other != max(valids):\n            ones",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "the mean divides by the length",
+        "_tower.py",
+        "x.sum(1, dtype=dtype) / valid.sum(-1, keepdim=True).clamp(min=1)",
+        "x.mean(1, dtype=dtype)",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "the mean is taken in half precision",
+        "_tower.py",
+        "x.sum(1, dtype=dtype)",
+        "x.sum(1)",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "the last step but one",
+        "_tower.py",
+        "x.shape[1] - 1 - count_after(valid)",
+        "x.shape[1] - 2 - count_after(valid)",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "modalities in the order of the dict",
+        "fusion.py",
+        "for name in sorted(modality_dims)}",
+        "for name in modality_dims}",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "members in the order of the dict",
+        "_names.py",
+        "self.names = tuple(sorted(modules))",
+        "self.names = tuple(modules)",
+        "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "names are not escaped one to one",
+        "_names.py",
+        '.replace("%", "%25")',
+        "",
+        "tests/test_ensemble.py",
+    ),
+    # losses
+    Mutant(
+        "the mean over nothing",
+        "consistency.py",
+        "(valid.sum() * width).clamp(min=1)",
+        "(valid.sum() * width)",
+        "tests/test_consistency.py",
+    ),
+    Mutant(
+        "the mean over steps, not over elements",
+        "consistency.py",
+        "(valid.sum() * width).clamp(min=1)",
+        "valid.sum().clamp(min=1)",
+        "tests/test_consistency.py",
+    ),
+    Mutant(
+        "cosine without its clamp",
+        "consistency.py",
+        ".clamp(min=1.0).rsqrt()",
+        ".rsqrt()",
+        "tests/test_consistency.py",
+    ),
+    Mutant(
+        "cosine counts what is not valid",
+        "consistency.py",
+        "loss = torch.where(valid, loss, 0.0)",
+        "pass",
+        "tests/test_consistency.py",
+    ),
+    Mutant(
+        "losses broadcast",
+        "consistency.py",
+        "if reconstructed.shape != target.shape:",
+        "if False:",
+        "tests/test_errors.py",
+    ),
+    Mutant(
+        "sums in half precision",
+        "consistency.py",
+        "dtype = torch.promote_types(dtype, torch.float32)",
+        "pass",
+        "tests/test_consistency.py",
+    ),
+    # batches and checks
+    Mutant(
+        "padding at the wrong end",
+        "batching.py",
+        "padded[i, : lengths[i]] = row[name]",
+        "padded[i, length - lengths[i] :] = row[name]",
+        "tests/test_batching.py",
+    ),
+    Mutant(
+        "one step too many is valid",
+        "batching.py",
+        "< lengths.unsqueeze(-1)",
+        "<= lengths.unsqueeze(-1)",
+        "tests/test_batching.py",
+    ),
+    Mutant(
+        "valid of any dtype",
+        "_checks.py",
+        "if valid.dtype != torch.bool:",
+        "if False:",
+        "tests/test_errors.py",
+    ),
+    Mutant(
+        "valid of any device",
+        "_checks.py",
+        "    check_device(name, valid, device)\n",
+        "",
+        "tests/test_errors.py",
+    ),
+    Mutant(
+        "any batch sizes",
+        "_checks.py",
+        "if x.shape[0] != modalities[first].shape[0]:",
+        "if False:",
+        "tests/test_errors.py",
+    ),
+]
+
+
+def copy_to(folder):
+    """Copies package and tests, without what earlier runs left behind."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+
+
+def run_tests(folder, tests):
+    """Runs pytest on the copy in ``folder``; returns its exit status and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    try:
+        result = subprocess.run(
+            [*command, *tests.split()],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end after {LIMIT:.0f} s"
+    return result.returncode, result.stdout
+
+
+def applied(mutant):
+    """Returns the mutated text; refuses a mutant whose string is not there exactly once."""
+    text = (ROOT / "modimpute" / mutant.file).read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        rule = f"mutant {mutant.name!r}: its string must stand in {mutant.file} once"
+        raise SystemExit(f"{rule}, however: {text.count(mutant.old)} times:\n{mutant.old}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def kill(mutant):
+    """Returns whether a test turned red, which one, and the seconds it took."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name)
+        copy_to(folder)
+        (folder / "modimpute" / mutant.file).write_text(applied(mutant), encoding="utf-8")
+        status, output = run_tests(folder, mutant.tests)
+    red = re.search(r"^(?:FAILED|ERROR) tests/[^:]+::(.+?)(?: - .*)?$", output, re.M)
+    killed = status == 1 and red is not None  # 2 and more: the tests themselves did not run
+    told = red[1][:72] if red else f"pytest {status}: {(output.splitlines() or [''])[-1]}"
+    return killed, told, time.monotonic() - start
+
+
+def baseline(mutants):
+    """Without any mutation the tests must be green, and run on the copy."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name)
+        copy_to(folder)
+        whole = {file for m in mutants if "-k" not in m.tests for file in m.tests.split()}
+        parts = {m.tests for m in mutants if "-k" in m.tests and m.tests.split()[0] not in whole}
+        for tests in (" ".join(sorted(whole)), *sorted(parts)):
+            if tests:
+                status, output = run_tests(folder, tests)
+                if status:
+                    rule = "the tests must be green without a mutation"
+                    raise SystemExit(f"{rule}, however:\n{output}")
+        where = subprocess.run(
+            [sys.executable, "-c", "import modimpute; print(modimpute.__file__)"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        if not Path(where.strip()).resolve().is_relative_to(folder.resolve()):
+            raise SystemExit(f"the tests must run on the copy, however: modimpute is {where}")
+
+
+def main():
+    part = sys.argv[1] if len(sys.argv) > 1 else ""
+    mutants = [mutant for mutant in MUTANTS if part in mutant.name]
+    for mutant in mutants:
+        applied(mutant)
+    start, survivors = time.monotonic(), []
+    baseline(mutants)
+    print(f"no mutation: green, {time.monotonic() - start:.0f} s", flush=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for mutant, result in zip(mutants, pool.map(kill, mutants), strict=True):
+            killed, told, seconds = result
+            if not killed:
+                survivors.append(mutant.name)
+            mark = "red     " if killed else "SURVIVES"
+            line = f"{mark}  {mutant.name:<52}  {mutant.file:<15}  {seconds:4.0f} s  {told}"
+            print(line, flush=True)
+    total = time.monotonic() - start
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} turned a test red, {total:.0f} s")
+    if survivors:
+        sys.exit(f"these mutants survive: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main()

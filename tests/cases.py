@@ -1,0 +1,424 @@
+"""Small modules and batches: one case per layer and kind, for laws that hold for all of them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from modimpute import (
+    ConsistencyLoss,
+    CrossModalAttentionFusion,
+    ModalityTranslator,
+    TranslatorEnsemble,
+)
+
+SIZES = {"model_dim": 8, "num_heads": 2, "num_layers": 2, "feedforward_dim": 8, "dropout": 0.0}
+SIZES["num_places"] = 4  # fewer than steps
+TARGET_DIM = 2
+
+
+class GRUMember(nn.Module):
+    """A user's member: it knows nothing of ``target_valid`` and counts from the first step."""
+
+    def __init__(self, source_dim, target_dim, *, device=None, dtype=None):
+        super().__init__()
+        self.source_dim, self.target_dim = source_dim, target_dim
+        self.gru = nn.GRU(source_dim, target_dim, batch_first=True, device=device, dtype=dtype)
+
+    def forward(self, source, *, valid=None, target_length=None):  # noqa: ARG002
+        return self.gru(source)[0]
+
+
+class JointMember(nn.Module):
+    """A user's member that reads several sources at once, step by step."""
+
+    def __init__(self, modality_dims, target_dim, *, device=None, dtype=None):
+        super().__init__()
+        self.modalities = tuple(sorted(modality_dims))
+        self.modality_dims, self.target_dim = dict(modality_dims), target_dim
+        self.projections = nn.ModuleList(
+            nn.Linear(self.modality_dims[name], target_dim, device=device, dtype=dtype)
+            for name in self.modalities
+        )
+
+    def forward(self, source, *, valid=None, target_length=None):  # noqa: ARG002
+        like = next(iter(source.values()))
+        total = 0.0
+        for name, projection in zip(self.modalities, self.projections, strict=True):
+            x = source.get(name)
+            if x is None:  # all parameters take part
+                x = like.new_zeros((*like.shape[:2], self.modality_dims[name]))
+            total = total + projection(x).tanh()
+        return total
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The arguments of one call, by name; ``x``, ``valid`` and ``target_valid`` go together."""
+
+    x: dict[str, Tensor]
+    valid: dict[str, Tensor] | None
+    target_length: int | None = None
+    target_valid: Tensor | None = None
+
+    @property
+    def size(self):
+        return next(iter(self.x.values())).shape[0]
+
+    def put(self, value):
+        """Puts a value at every step that is not valid."""
+        valid = self.valid or {}
+        x = {n: t.masked_fill(~valid[n].unsqueeze(-1), value) if n in valid else t.clone()
+             for n, t in self.x.items()}  # fmt: skip
+        return replace(self, x=x)
+
+    def pick(self, rows):
+        """Returns some samples of the batch."""
+        return replace(
+            self,
+            x={name: t[rows] for name, t in self.x.items()},
+            valid=None if self.valid is None else {n: v[rows] for n, v in self.valid.items()},
+            target_valid=None if self.target_valid is None else self.target_valid[rows],
+        )
+
+    def without(self, *names):
+        """Leaves modalities out, by key."""
+        valid = self.valid
+        if valid is not None:
+            valid = {n: v for n, v in valid.items() if n not in names}
+        return replace(self, x={n: t for n, t in self.x.items() if n not in names}, valid=valid)
+
+    def missing(self, *names):
+        """Marks modalities as missing, by row."""
+        valid = {name: torch.zeros_like(self.x[name][..., 0], dtype=torch.bool) for name in names}
+        return replace(self, valid={**(self.valid or {}), **valid})
+
+    def reversed(self):
+        """Returns the same batch with the names in the opposite order."""
+        valid = None if self.valid is None else dict(reversed(self.valid.items()))
+        return replace(self, x=dict(reversed(self.x.items())), valid=valid)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """How to build a module, and how to call it with a :class:`Batch`."""
+
+    name: str
+    make: Callable[..., nn.Module]
+    dims: Mapping[str, int]
+    # The names of one group have one length; "target" is the group of the output's steps.
+    groups: Mapping[str, str]
+    takes_target: bool = False
+    aligned: bool = True  # the output's steps are those of the inputs
+    min_length: int = 0
+    # A member of the user's may count from the first step: then padding at the left is no law.
+    left_padding: bool = True
+    keys: tuple[str, ...] = ()  # of the state_dict, which is on disk
+
+    def build(self, **options):
+        """Returns a module in which no parameter is zero, as some are at first."""
+        torch.manual_seed(0)
+        return randomize(self.make(**options))
+
+    def batch(self, size=3, length=5, *, seed=0, rate=0.6, dtype=None, target=None):
+        """Returns a random batch.
+
+        ``length`` is one for all groups or a mapping; ``rate`` is the share of valid steps;
+        ``target`` is None, "length" or "valid": how the output's steps are told.
+        """
+        lengths = length if isinstance(length, Mapping) else dict.fromkeys(self.all_groups, length)
+        g = torch.Generator().manual_seed(seed)
+        x, valid = {}, {}
+        for name, dim in self.dims.items():
+            shape = (size, lengths[self.groups[name]])
+            x[name] = torch.randn(*shape, dim, generator=g, dtype=dtype)
+            valid[name] = torch.rand(shape, generator=g) < rate
+        if self.is_loss:  # one ``valid`` for both
+            valid = dict.fromkeys(valid, valid["target"])
+        if self.takes_target and not self.aligned:
+            target = target or "length"
+        options = {}
+        if self.takes_target and target == "length":
+            options["target_length"] = lengths["target"]
+        if self.takes_target and target == "valid":
+            options["target_valid"] = torch.rand((size, lengths["target"]), generator=g) < 0.7
+        return Batch(x, valid, **options)
+
+    @property
+    def all_groups(self):
+        """Every group of lengths, the target's too."""
+        return sorted({*self.groups.values(), *(["target"] if self.takes_target else [])})
+
+    @property
+    def is_loss(self):
+        """Whether the module takes two tensors that share ``valid``."""
+        return "reconstructed" in self.dims
+
+    @property
+    def takes_mapping(self):
+        """Whether the module takes modalities by name."""
+        return "source" not in self.dims and not self.is_loss
+
+    def told(self, batch):
+        """Returns the batch with ``valid`` and, where it is an argument, ``target_valid`` given.
+
+        They are the documented defaults, so that nothing may change.
+        """
+        valid = {n: torch.ones(t.shape[:2], dtype=torch.bool) for n, t in batch.x.items()}
+        valid |= batch.valid or {}
+        exists = batch.target_valid
+        if self.takes_target and exists is None and not self.aligned:
+            exists = torch.ones((batch.size, batch.target_length), dtype=torch.bool)
+        elif self.takes_target and exists is None:
+            exists = functools.reduce(torch.logical_or, valid.values())
+            if self.takes_mapping:  # an ensemble answers at all steps where it knows nothing
+                exists = exists | ~exists.any(-1, keepdim=True)
+        return replace(batch, valid=valid, target_valid=exists, target_length=None)
+
+    def pad(self, batch, before, after, value=torch.nan):
+        """Puts steps that are not valid before and after, as many as each group is to get."""
+
+        def longer(t, group, fill):
+            shape = (t.shape[0], before[group] + t.shape[1] + after[group], *t.shape[2:])
+            padded = t.new_full(shape, fill)
+            padded[:, before[group] : before[group] + t.shape[1]] = t
+            return padded
+
+        batch = self.told(batch)
+        exists = batch.target_valid
+        return replace(
+            batch,
+            x={n: longer(t, self.groups[n], value) for n, t in batch.x.items()},
+            valid={n: longer(v, self.groups[n], False) for n, v in batch.valid.items()},
+            target_valid=None if exists is None else longer(exists, "target", False),
+        )
+
+    def arguments(self, batch):
+        """Returns the positional and the keyword arguments of ``forward``."""
+        options = {}
+        if self.takes_target:
+            options["target_length"] = batch.target_length
+            options["target_valid"] = batch.target_valid
+            options = {name: value for name, value in options.items() if value is not None}
+        if self.takes_mapping:
+            return (batch.x,), {"valid": batch.valid, **options}
+        valid = None if batch.valid is None else next(iter(batch.valid.values()))
+        return tuple(batch.x[name] for name in self.dims), {"valid": valid, **options}
+
+    def call(self, module, batch):
+        """Calls the module."""
+        args, kwargs = self.arguments(batch)
+        return module(*args, **kwargs)
+
+    def __repr__(self):
+        return self.name
+
+    def _repr_pretty_(self, printer, cycle):  # noqa: ARG002, of Hypothesis
+        printer.text(self.name)
+
+
+def randomize(module, seed=0):
+    """Adds noise to every parameter: a learned vector that is zero hides what is done with it."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.is_meta:
+                noise = torch.randn(parameter.shape, generator=g, dtype=torch.float64)
+                parameter.add_(0.3 * noise.to(parameter.dtype))
+    return module
+
+
+@functools.cache
+def built(case, dtype=torch.float64, **options):
+    """Returns the one module of a case, built once; no test changes more than its mode.
+
+    Its parameters are the same numbers in every dtype.
+    """
+    return case.build(**options).to(dtype)
+
+
+def weighted(output):
+    """Returns a scalar in which every element of the output counts differently."""
+    weights = torch.arange(1, output.numel() + 1, dtype=output.dtype).cos().view(output.shape)
+    return (output * weights).sum()
+
+
+def translator(source_dim, *, target_dim=TARGET_DIM, **options):
+    return ModalityTranslator(source_dim, target_dim, **{**SIZES, **options})
+
+
+def ensemble(kinds, *, device=None, dtype=None, **sizes):
+    """Returns an ensemble whose members are of the given kinds."""
+    place = {"device": device, "dtype": dtype}
+    transformer = functools.partial(translator, **sizes)
+    makers = {
+        "aligned": transformer,
+        "unaligned": functools.partial(transformer, aligned=False),
+        "wide": functools.partial(transformer, target_dim=5),
+        "gru": functools.partial(GRUMember, target_dim=3),
+    }
+    members = {
+        name: JointMember({n: DIMS[n] for n in ("audio", "text")}, 3, **place)
+        if kind == "joint"
+        else makers[kind](DIMS[name], **place)
+        for name, kind in kinds.items()
+    }
+    return TranslatorEnsemble(members, TARGET_DIM, **{**SIZES, **sizes, **place})
+
+
+def fusion(**options):
+    return CrossModalAttentionFusion(DIMS, **{**SIZES, **options})
+
+
+def loss(metric, reduction, **options):  # noqa: ARG001
+    return ConsistencyLoss(metric, reduction=reduction)
+
+
+def _transformer(prefix, layers=2):
+    """The state_dict keys of a stack of blocks, in their order."""
+    parts = ("attention_norm", "attention.input", "attention.output", "feedforward_norm")
+    parts += ("feedforward_in", "feedforward_out")
+    stack = [f"{prefix}blocks.{i}.{part}" for i in range(layers) for part in parts]
+    return tuple(f"{name}.{kind}" for name in (*stack, f"{prefix}norm") for kind in WEIGHT_BIAS)
+
+
+def _translator(prefix="", *, aligned=True):
+    keys = (f"{prefix}gap", f"{prefix}input.weight", f"{prefix}input.bias")
+    keys += (f"{prefix}places.weight", *_transformer(f"{prefix}encoder."))
+    if not aligned:
+        keys += (f"{prefix}query.weight", f"{prefix}query.bias")
+        keys += _transformer(f"{prefix}decoder.")
+    return (*keys, f"{prefix}output.weight", f"{prefix}output.bias")
+
+
+def _ensemble(*members, names):
+    keys = tuple(key for member in members for key in member)
+    kinds = ("weight", "bias", "missing")
+    keys += tuple(f"inputs.@{name}.{kind}" for name in names for kind in kinds)
+    keys += ("places.weight", *_transformer("transformer."))
+    return (*keys, "output.weight", "output.bias")
+
+
+def _gru(prefix):
+    kinds = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return tuple(f"{prefix}gru.{kind}" for kind in kinds)
+
+
+def _joint(prefix):
+    return tuple(f"{prefix}projections.{i}.{kind}" for i in range(2) for kind in WEIGHT_BIAS)
+
+
+def _fusion(pool):
+    keys = ()
+    for name in ("audio", "text", "vision"):
+        prefix = f"towers.@{name}."
+        keys += (f"{prefix}missing", *([f"{prefix}query"] if pool == "attention" else []))
+        keys += (f"{prefix}input.weight", f"{prefix}input.bias", f"{prefix}places.weight")
+        keys += _transformer(prefix)
+    return keys
+
+
+WEIGHT_BIAS = ("weight", "bias")
+DIMS = {"text": 4, "audio": 3, "vision": 2}  # not in the order of the names
+_PAIR = {"text": DIMS["text"], "audio": DIMS["audio"]}
+_A, _T = "translators.@audio.", "translators.@text."
+
+TRANSLATORS = [
+    Case(
+        "translator-aligned",
+        functools.partial(translator, 3),
+        {"source": 3},
+        {"source": "target"},
+        takes_target=True,
+        keys=_translator(),
+    ),
+    Case(
+        "translator-unaligned",
+        functools.partial(translator, 3, aligned=False),
+        {"source": 3},
+        {"source": "source"},
+        takes_target=True,
+        aligned=False,
+        keys=_translator(aligned=False),
+    ),
+]
+ENSEMBLES = [
+    Case(
+        "ensemble-aligned",
+        functools.partial(ensemble, {"text": "wide", "audio": "aligned"}),
+        _PAIR,
+        {"text": "target", "audio": "target"},
+        takes_target=True,
+        keys=_ensemble(_translator(_A), _translator(_T), names=("audio", "text")),
+    ),
+    Case(
+        "ensemble-unaligned",
+        functools.partial(ensemble, {"text": "unaligned", "audio": "unaligned"}),
+        _PAIR,
+        {"text": "text", "audio": "audio"},
+        takes_target=True,
+        aligned=False,
+        keys=_ensemble(
+            _translator(_A, aligned=False),
+            _translator(_T, aligned=False),
+            names=("audio", "text"),
+        ),
+    ),
+    Case(
+        "ensemble-mixed",
+        functools.partial(ensemble, {"text": "unaligned", "audio": "aligned"}),
+        _PAIR,
+        {"text": "text", "audio": "target"},
+        takes_target=True,
+        aligned=False,
+        keys=_ensemble(_translator(_A), _translator(_T, aligned=False), names=("audio", "text")),
+    ),
+    Case(
+        "ensemble-gru",
+        functools.partial(ensemble, {"text": "aligned", "audio": "gru"}),
+        _PAIR,
+        {"text": "target", "audio": "target"},
+        takes_target=True,
+        min_length=1,
+        left_padding=False,
+        keys=_ensemble(_gru(_A), _translator(_T), names=("audio", "text")),
+    ),
+    Case(
+        "ensemble-joint",
+        functools.partial(ensemble, {"pair": "joint", "vision": "aligned"}),
+        DIMS,
+        dict.fromkeys(DIMS, "target"),
+        takes_target=True,
+        keys=_ensemble(
+            _joint("translators.@pair."),
+            _translator("translators.@vision."),
+            names=("pair", "vision"),
+        ),
+    ),
+]
+FUSIONS = [
+    Case(
+        f"fusion-{pool}-{'aligned' if aligned else 'unaligned'}",
+        functools.partial(fusion, pool=pool, aligned=aligned),
+        DIMS,
+        dict.fromkeys(DIMS, "steps") if aligned else {name: name for name in DIMS},
+        aligned=aligned,
+        keys=_fusion(pool),
+    )
+    for pool in ("mean", "last", "attention")
+    for aligned in (False, True)
+]
+LOSSES = [
+    Case(
+        f"loss-{metric}-{reduction}",
+        functools.partial(loss, metric, reduction),
+        {"reconstructed": 3, "target": 3},
+        {"reconstructed": "target", "target": "target"},
+    )
+    for metric in ("l2", "l1", "smooth_l1", "cosine")
+    for reduction in ("mean", "sum", "none")
+]
+LAYERS = [*TRANSLATORS, *ENSEMBLES, *FUSIONS]
+CASES = [*LAYERS, *LOSSES]

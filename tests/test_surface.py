@@ -1,0 +1,126 @@
+"""What users see: names, signatures and docstrings. A change here is a line in CHANGELOG.md."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import modimpute
+
+SIGNATURES = {
+    "ConsistencyLoss": "(metric='l2', *, reduction='mean')",
+    "ConsistencyLoss.extra_repr": "(self)",
+    "ConsistencyLoss.forward": "(self, reconstructed, target, *, valid=None)",
+    "CrossModalAttentionFusion": (
+        "(modality_dims, *, model_dim=64, num_heads=4, num_layers=2, feedforward_dim=None, "
+        "dropout=0.1, attention_dropout=0.0, num_places=0, pool='mean', aligned=False, "
+        "device=None, dtype=None)"
+    ),
+    "CrossModalAttentionFusion.attend": "(self, modalities, *, valid=None)",
+    "CrossModalAttentionFusion.attention_weights": "(self, modalities, *, valid=None)",
+    "CrossModalAttentionFusion.extra_repr": "(self)",
+    "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
+    "CrossModalAttentionFusion.output_dim": "property",
+    "ModalityTranslator": (
+        "(source_dim, target_dim, *, model_dim=64, num_heads=4, num_layers=2, "
+        "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, aligned=True, "
+        "device=None, dtype=None)"
+    ),
+    "ModalityTranslator.extra_repr": "(self)",
+    "ModalityTranslator.forward": (
+        "(self, source, *, valid=None, target_length=None, target_valid=None)"
+    ),
+    "ModalityTranslator.reset_parameters": "(self)",
+    "TranslatorEnsemble": (
+        "(translators, target_dim, *, model_dim=64, num_heads=4, num_layers=2, "
+        "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, device=None, "
+        "dtype=None)"
+    ),
+    "TranslatorEnsemble.combine": "(self, translations, *, available=None, target_valid=None)",
+    "TranslatorEnsemble.extra_repr": "(self)",
+    "TranslatorEnsemble.forward": (
+        "(self, sources, *, valid=None, target_length=None, target_valid=None)"
+    ),
+    "TranslatorEnsemble.translate": (
+        "(self, sources, *, valid=None, target_length=None, target_valid=None)"
+    ),
+    "collate_modalities": "(samples, modality_dims, *, aligned=())",
+    "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),
+    "valid_from_lengths": "(lengths, length)",
+}
+PACKAGE = Path(modimpute.__file__).parent
+
+
+def public():
+    """Returns every public name, with the methods that are not those of ``nn.Module``."""
+    items = {}
+    for name in modimpute.__all__:
+        item = getattr(modimpute, name)
+        items[name] = item
+        if inspect.isclass(item):
+            own = {key: value for key, value in vars(item).items() if not key.startswith("_")}
+            items |= {f"{name}.{key}": value for key, value in own.items() if described(value)}
+    return items
+
+
+def described(item):
+    return callable(item) or isinstance(item, property)
+
+
+def bare(item):
+    """Returns the signature without types."""
+    if isinstance(item, property):
+        return "property"
+    parameters = inspect.signature(item).parameters.values()
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
+
+
+def test_names_are_sorted_and_nothing_else_is_public():
+    assert modimpute.__all__ == sorted(modimpute.__all__)
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    names = {name for name in vars(modimpute) if not name.startswith("_")} - modules
+    assert names == set(modimpute.__all__)
+
+
+def test_signatures():
+    items = {name: bare(item) for name, item in public().items()}
+    assert dict(sorted(items.items())) == SIGNATURES
+
+
+@pytest.mark.parametrize("name", modimpute.__all__)
+def test_docstring_has_its_sections(name):
+    documentation = inspect.cleandoc(getattr(modimpute, name).__doc__)
+    sections = re.findall(r"^(\w+):$", documentation, re.M)
+    required = [section for section in sections if section not in {"Raises", "Returns"}]
+    assert required == ["Args", "Shape", "References", "Example"]
+    assert documentation.splitlines()[0].endswith(".")
+    assert ">>> " in documentation.partition("Example:")[2]
+    described = re.findall(r"^    (\w+): ", _section(documentation, "Args"), re.M)
+    assert described == list(inspect.signature(getattr(modimpute, name)).parameters)
+
+
+@pytest.mark.parametrize("name", [name for name, item in public().items() if "." in name])
+def test_every_method_says_what_it_does(name):
+    assert inspect.cleandoc(public()[name].__doc__).partition("\n")[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("name", modimpute.__all__)
+def test_a_stranger_finds_it(name):
+    item = getattr(modimpute, name)
+    module = inspect.getmodule(item)
+    file = module.__name__.partition(".")[2]
+    assert name in module.__all__
+    assert not file.startswith("_")
+    if inspect.isclass(item):
+        assert file in name.lower()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def _section(documentation, name):
+    """Returns the text of one section."""
+    return re.search(rf"^{name}:\n((?:    .*\n|\n)+)", documentation, re.M)[1]

@@ -28,7 +28,10 @@ python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 
 # Names that other projects document; ours must all resolve.
-nitpick_ignore_regex = [("py:.*", r"(collections|numpy|torch|typing)\..*"), ("py:.*", r"Tensor")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections|matplotlib|numpy|pathlib|torch|typing)\..*"),
+    ("py:.*", r"Tensor"),
+]
 
 html_theme = "furo"
 html_title = f"modimpute {release}"

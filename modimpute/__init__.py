@@ -2,8 +2,15 @@
 
 from modimpute.batching import collate_modalities, valid_from_lengths
 from modimpute.consistency import ConsistencyLoss, consistency_loss
+from modimpute.dropout import ModalityDropout
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.fusion import CrossModalAttentionFusion
+from modimpute.gaps import drop_blocks, drop_frames
+from modimpute.imputer import ModalityImputer
+from modimpute.missing import drop_at_rate, drop_pattern, missing_patterns, missing_rate
+from modimpute.normalizer import ModalityNormalizer
+from modimpute.plotting import plot_robustness
+from modimpute.robustness import evaluate_robustness, summarize_robustness
 from modimpute.translator import ModalityTranslator
 
 __version__ = "0.1.0"
@@ -11,9 +18,21 @@ __version__ = "0.1.0"
 __all__ = [
     "ConsistencyLoss",
     "CrossModalAttentionFusion",
+    "ModalityDropout",
+    "ModalityImputer",
+    "ModalityNormalizer",
     "ModalityTranslator",
     "TranslatorEnsemble",
     "collate_modalities",
     "consistency_loss",
+    "drop_at_rate",
+    "drop_blocks",
+    "drop_frames",
+    "drop_pattern",
+    "evaluate_robustness",
+    "missing_patterns",
+    "missing_rate",
+    "plot_robustness",
+    "summarize_robustness",
     "valid_from_lengths",
 ]

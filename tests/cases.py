@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modimpute import (
     ConsistencyLoss,
     CrossModalAttentionFusion,
+    ModalityImputer,
     ModalityTranslator,
     TranslatorEnsemble,
 )
@@ -208,9 +209,9 @@ class Case:
         return tuple(batch.x[name] for name in self.dims), {"valid": valid, **options}
 
     def call(self, module, batch):
-        """Calls the module."""
+        """Calls the module; what it returns by name comes as one tensor."""
         args, kwargs = self.arguments(batch)
-        return module(*args, **kwargs)
+        return flat(module(*args, **kwargs))
 
     def __repr__(self):
         return self.name
@@ -239,8 +240,16 @@ def built(case, dtype=torch.float64, **options):
     return case.build(**options).to(dtype)
 
 
+def flat(output):
+    """Returns one tensor, ``(B, *)``, of what is returned by name."""
+    if isinstance(output, torch.Tensor):
+        return output
+    return torch.cat([output[name].flatten(1) for name in sorted(output)], -1)
+
+
 def weighted(output):
     """Returns a scalar in which every element of the output counts differently."""
+    output = flat(output)
     weights = torch.arange(1, output.numel() + 1, dtype=output.dtype).cos().view(output.shape)
     return (output * weights).sum()
 
@@ -272,16 +281,24 @@ def fusion(**options):
     return CrossModalAttentionFusion(DIMS, **{**SIZES, **options})
 
 
+def imputer(dims=None, **options):
+    return ModalityImputer(dims or DIMS, **{**SIZES, "num_slots": 3, **options})
+
+
 def loss(metric, reduction, **options):  # noqa: ARG001
     return ConsistencyLoss(metric, reduction=reduction)
 
 
 def _transformer(prefix, layers=2):
     """The state_dict keys of a stack of blocks, in their order."""
+    blocks = [key for i in range(layers) for key in _block(f"{prefix}blocks.{i}.")]
+    return (*blocks, f"{prefix}norm.weight", f"{prefix}norm.bias")
+
+
+def _block(prefix):
     parts = ("attention_norm", "attention.input", "attention.output", "feedforward_norm")
     parts += ("feedforward_in", "feedforward_out")
-    stack = [f"{prefix}blocks.{i}.{part}" for i in range(layers) for part in parts]
-    return tuple(f"{name}.{kind}" for name in (*stack, f"{prefix}norm") for kind in WEIGHT_BIAS)
+    return tuple(f"{prefix}{part}.{kind}" for part in parts for kind in WEIGHT_BIAS)
 
 
 def _translator(prefix="", *, aligned=True):
@@ -318,6 +335,24 @@ def _fusion(pool):
         keys += (f"{prefix}input.weight", f"{prefix}input.bias", f"{prefix}places.weight")
         keys += _transformer(prefix)
     return keys
+
+
+def _imputer(targets, *, aligned):
+    keys = ()
+    for name in ("audio", "text", "vision"):
+        prefix = f"encoders.@{name}."
+        keys += tuple(f"{prefix}{part}" for part in ("gap", "missing", "input.weight"))
+        keys += (f"{prefix}input.bias", f"{prefix}places.weight")
+        keys += _transformer(f"{prefix}transformer.")
+    for name in targets:
+        prefix = f"decoders.@{name}."
+        keys += (f"{prefix}unknown", f"{prefix}places.weight")
+        keys += () if aligned else (f"{prefix}clock.weight",)
+        keys += _block(f"{prefix}block.")
+        keys += tuple(f"{prefix}{x}.{kind}" for x in ("norm", "output") for kind in WEIGHT_BIAS)
+    keys += () if aligned else ("hub.slots",)
+    keys += ("hub.norm.weight", "hub.norm.bias")
+    return keys if aligned else (*keys, *_block("hub.block."))
 
 
 WEIGHT_BIAS = ("weight", "bias")
@@ -419,6 +454,24 @@ LOSSES = [
     )
     for metric in ("l2", "l1", "smooth_l1", "cosine")
     for reduction in ("mean", "sum", "none")
+]
+# Not in CASES: what an imputer returns has the steps and the dtype of what it is given.
+IMPUTERS = [
+    Case(
+        "imputer-unaligned",
+        imputer,
+        DIMS,
+        {name: name for name in DIMS},
+        aligned=False,
+        keys=_imputer(("audio", "text", "vision"), aligned=False),
+    ),
+    Case(
+        "imputer-aligned",
+        functools.partial(imputer, targets=("vision", "audio"), aligned=True),
+        DIMS,
+        dict.fromkeys(DIMS, "steps"),
+        keys=_imputer(("audio", "vision"), aligned=True),
+    ),
 ]
 LAYERS = [*TRANSLATORS, *ENSEMBLES, *FUSIONS]
 CASES = [*LAYERS, *LOSSES]

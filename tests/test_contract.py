@@ -12,9 +12,11 @@ import torch
 from cases import (
     CASES,
     FUSIONS,
+    IMPUTERS,
     LAYERS,
     Batch,
     built,
+    flat,
     randomize,
     weighted,
 )
@@ -27,8 +29,8 @@ from torch.utils.checkpoint import checkpoint
 
 import modimpute
 
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
-each_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
+each_case = pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
+each_layer = pytest.mark.parametrize("case", [*LAYERS, *IMPUTERS], ids=str)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Not attributes: where the parameters are tells it.
 PLACEMENT = {"device", "dtype"}
@@ -43,7 +45,9 @@ def arguments(module):
 def test_every_public_class_has_a_case():
     classes = {getattr(modimpute, name) for name in modimpute.__all__}
     classes = {item for item in classes if inspect.isclass(item)}
-    assert {type(case.build()) for case in CASES} == classes
+    # These two learn nothing; their own tests hold what fits them of all this.
+    classes -= {modimpute.ModalityDropout, modimpute.ModalityNormalizer}
+    assert {type(case.build()) for case in [*CASES, *IMPUTERS]} == classes
 
 
 @each_case
@@ -65,6 +69,7 @@ class TestState:
         options = arguments(module)
         for name, value in options.items():
             if name != "translators":  # modules
+                value = list(value) if isinstance(value, tuple) else value
                 assert json.loads(json.dumps(value)) == value
         twin = type(module)(**copy.deepcopy(options))
         assert arguments(twin).keys() == options.keys()
@@ -125,6 +130,7 @@ class TestDevicesAndDtypes:
             # Half precision does not overflow here; a loss is float32 or wider.
             wanted = torch.promote_types(dtype, torch.float32) if case.is_loss else dtype
             for given in [dtype] if case.is_loss else DTYPES:
+                wanted = given if case in IMPUTERS else wanted  # copied, not computed
                 output = case.call(built(case, dtype), case.batch(dtype=given))
                 assert output.dtype == wanted
                 assert output.isfinite().all()
@@ -135,6 +141,8 @@ class TestDevicesAndDtypes:
                 assert case.call(built(case, torch.float32), case.batch()).dtype == torch.float32
 
     def test_modalities_of_mixed_dtypes(self, case):
+        if case in IMPUTERS:
+            pytest.skip("each comes back in its own dtype: see test_imputer.py")
         module, batch = built(case), case.batch()
         dtypes = DTYPES[::-1] if case.is_loss else DTYPES
         mixed = {n: t.to(d) for (n, t), d in zip(batch.x.items(), dtypes, strict=False)}
@@ -155,7 +163,7 @@ class TestDevicesAndDtypes:
             state = {name: on_gpu(x) for name, x in module.state_dict().items()}
             for batch in gpu_batches(case, on_gpu, some):
                 args, kwargs = case.arguments(batch)
-                output = torch.func.functional_call(module, state, args, kwargs)
+                output = flat(torch.func.functional_call(module, state, args, kwargs))
                 assert output.is_cuda
 
 

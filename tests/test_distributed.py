@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from modimpute import (
     CrossModalAttentionFusion,
+    ModalityImputer,
     ModalityTranslator,
     TranslatorEnsemble,
     consistency_loss,
@@ -23,7 +24,7 @@ from modimpute import (
 LIMIT = 100.0  # seconds: a process that waits for the other one for ever is ended
 SIZES = {"model_dim": 8, "num_heads": 2, "num_layers": 1, "dropout": 0.0}
 STEPS = 3
-KINDS = ("ensemble", "unaligned", "nested", "fusion")
+KINDS = ("ensemble", "unaligned", "nested", "fusion", "imputer")
 WAYS = ("ddp", "fsdp", "fsdp of a part")
 
 
@@ -31,6 +32,8 @@ def build(kind):
     torch.manual_seed(0)
     if kind == "fusion":
         return CrossModalAttentionFusion({"a": 3, "b": 2}, pool="attention", **SIZES, num_places=3)
+    if kind == "imputer":
+        return ModalityImputer({"a": 3, "b": 2}, num_slots=3, **SIZES, num_places=3)
     translators = {
         "a": ModalityTranslator(3, 4, **SIZES, aligned=kind == "ensemble"),
         "b": ModalityTranslator(2, 4, **SIZES, aligned=kind == "ensemble"),
@@ -58,12 +61,18 @@ def make_inputs(kind, step, rank):
         valid["a"][rank] = False  # in one row
         valid["b"][rank, 2:] = False
     options = {} if kind in ("fusion", "ensemble") else {"target_length": 4}
+    if kind == "imputer":
+        options = {"reconstruct": True}
+        if step == 2:  # one rank has nothing to fill
+            options = {"rows": torch.arange(1 - rank)}
     return batch, {"valid": valid, **options}
 
 
 def loss_of(module, kind, step, rank):
     batch, options = make_inputs(kind, step, rank)
     out = module(batch, **options)
+    if kind == "imputer":
+        out = torch.cat([out[name].flatten(1) for name in sorted(out)], -1)
     return consistency_loss(out.view(out.shape[0], -1, 2), torch.ones(2, out[0].numel() // 2, 2))
 
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from cases import CASES, LAYERS, Batch, built, weighted
+from cases import CASES, IMPUTERS, LAYERS, Batch, built, weighted
 
 # Few and small: to make a graph takes seconds.
 GRAPHS = (
@@ -79,7 +79,7 @@ def check(case, precision, output):
     torch.testing.assert_close(output.double(), expected(case), **TOLERANCES[precision])
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
 @each_precision
 def test_eager(case, precision):
     module, batch = module_of(case, precision), batch_of(case, precision)
@@ -89,7 +89,7 @@ def test_eager(case, precision):
             check(case, precision, case.call(module, batch).detach())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
 @each_precision
 def test_gradients_are_finite(case, precision):
     module, batch = module_of(case, precision).train(), batch_of(case, precision)

@@ -22,6 +22,25 @@ SIGNATURES = {
     "CrossModalAttentionFusion.extra_repr": "(self)",
     "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.output_dim": "property",
+    "ModalityDropout": "(rate, *, level='sample')",
+    "ModalityDropout.extra_repr": "(self)",
+    "ModalityDropout.forward": "(self, modalities, *, valid=None, generator=None)",
+    "ModalityImputer": (
+        "(modality_dims, *, targets=None, model_dim=64, num_heads=4, num_layers=2, "
+        "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, aligned=False, "
+        "num_slots=32, device=None, dtype=None)"
+    ),
+    "ModalityImputer.extra_repr": "(self)",
+    "ModalityImputer.forward": (
+        "(self, modalities, *, valid=None, target_valid=None, reconstruct=False, rows=None)"
+    ),
+    "ModalityNormalizer": "(modality_dims, *, eps=1e-07, device=None, dtype=None)",
+    "ModalityNormalizer.extra_repr": "(self)",
+    "ModalityNormalizer.fit": "(self, batches)",
+    "ModalityNormalizer.forward": "(self, modalities, *, valid=None)",
+    "ModalityNormalizer.inverse": "(self, modalities, *, valid=None)",
+    "ModalityNormalizer.reset_parameters": "(self)",
+    "ModalityNormalizer.update": "(self, modalities, *, valid=None)",
     "ModalityTranslator": (
         "(source_dim, target_dim, *, model_dim=64, num_heads=4, num_layers=2, "
         "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, aligned=True, "
@@ -47,6 +66,19 @@ SIGNATURES = {
     ),
     "collate_modalities": "(samples, modality_dims, *, aligned=())",
     "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),
+    "drop_at_rate": "(modalities, rate, *, valid=None, seed=None, index=None)",
+    "drop_blocks": "(modalities, rate, *, block_length, valid=None, seed=None, index=None)",
+    "drop_frames": "(modalities, rate, *, valid=None, seed=None, index=None)",
+    "drop_pattern": "(modalities, missing, *, valid=None)",
+    "evaluate_robustness": (
+        "(predict, batches, metric, *, modalities=None, patterns=None, "
+        "rates=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), seeds=(0, 1, 2), hide='zero', "
+        "stochastic=False, out=None, name='', progress=False)"
+    ),
+    "missing_patterns": "(modalities)",
+    "missing_rate": "(valid)",
+    "plot_robustness": "(rows, *, kind='rate', metric=None, label=None, ax=None)",
+    "summarize_robustness": "(rows)",
     "valid_from_lengths": "(lengths, length)",
 }
 PACKAGE = Path(modimpute.__file__).parent

@@ -22,7 +22,8 @@ class ModalityImputer(nn.Module):
 
     .. math:: \hat{x}_m = \mathrm{Decoder}_m\Big(e_m,\; \mathrm{Norm}\Big(\sum_{n \neq m}
               \begin{cases} c(e_n) & \text{sample has } n \\ u_n & \text{otherwise} \end{cases}
-              \Big)\Big), \qquad
+              \Big)\Big)
+
               y_{m,t} = \begin{cases} x_{m,t} & v_{m,t} \\ \hat{x}_{m,t} & \text{otherwise}
               \end{cases}
 

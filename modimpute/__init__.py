@@ -7,9 +7,13 @@ from modimpute.ensemble import TranslatorEnsemble
 from modimpute.fusion import CrossModalAttentionFusion
 from modimpute.gaps import drop_blocks, drop_frames
 from modimpute.imputer import ModalityImputer
+from modimpute.kernel import KernelTranslator
+from modimpute.linear import LinearTranslator
 from modimpute.missing import drop_at_rate, drop_pattern, missing_patterns, missing_rate
 from modimpute.normalizer import ModalityNormalizer
 from modimpute.plotting import plot_robustness
+from modimpute.recipe import fit_ensemble
+from modimpute.retrieval import RetrievalTranslator
 from modimpute.robustness import evaluate_robustness, summarize_robustness
 from modimpute.translator import ModalityTranslator
 
@@ -18,10 +22,13 @@ __version__ = "0.1.0"
 __all__ = [
     "ConsistencyLoss",
     "CrossModalAttentionFusion",
+    "KernelTranslator",
+    "LinearTranslator",
     "ModalityDropout",
     "ModalityImputer",
     "ModalityNormalizer",
     "ModalityTranslator",
+    "RetrievalTranslator",
     "TranslatorEnsemble",
     "collate_modalities",
     "consistency_loss",
@@ -30,6 +37,7 @@ __all__ = [
     "drop_frames",
     "drop_pattern",
     "evaluate_robustness",
+    "fit_ensemble",
     "missing_patterns",
     "missing_rate",
     "plot_robustness",

@@ -1,12 +1,15 @@
 import functools
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from modimpute._checks import (
     check_batch,
+    check_choice,
     check_names,
+    check_sequence,
     check_shape,
     check_sizes,
     check_transformer,
@@ -16,18 +19,22 @@ from modimpute._checks import (
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
 from modimpute._positions import Places, rotation, step_positions
+from modimpute._subsets import Subset, who_has
 from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
+from modimpute._weights import Weights, gather, moments
 
 __all__ = ["TranslatorEnsemble"]
 
+COMBINATIONS = ("transformer", "weights")
+
 
 class TranslatorEnsemble(nn.Module):
-    r"""Reconstructs a modality from several others: translators, then a further transformer.
+    r"""Reconstructs a modality from several others: translators, and a combination of them.
 
-    The translations :math:`z_m` of the sources :math:`m` are concatenated over their features
-    and passed through a transformer. A learned vector :math:`u_m` stands where source :math:`m`
-    says nothing:
+    By default, the translations :math:`z_m` of the sources :math:`m` are concatenated over their
+    features and passed through a further transformer. A learned vector :math:`u_m` stands where
+    source :math:`m` says nothing:
 
     .. math:: \hat{y} = W_o \, \mathrm{Transformer}\Big(p + \sum_m \begin{cases}
               W_m z_m + b_m & \text{the source says something} \\ u_m & \text{otherwise}
@@ -37,6 +44,17 @@ class TranslatorEnsemble(nn.Module):
     or, with ``num_places``, a learned vector for the place of a step, counted from the first
     step of ``target_valid``). Any subset of the sources may be missing, by key or by row; a
     sample with none left gets a learned, finite answer at every step.
+
+    With ``combination="weights"`` members of the target's width are added up,
+
+    .. math:: \hat{y} = \mu + \sum_m w_{S,m} (z_m - \mu), \qquad w_{S,m} \ge 0, \quad
+              \sum_m w_{S,m} \le 1
+
+    where :math:`\mu` is the mean of the target, whose share is what is left of one, and each
+    subset :math:`S` of the sources that a sample may have has weights of its own (beyond 6
+    sources: each number of them). :meth:`fit_weights` chooses them on samples that the members
+    were not fitted to, :attr:`weights` shows them, and :func:`fit_ensemble` does all of it.
+    Before, all members count alike. A sample with no source is answered with the mean.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
@@ -48,6 +66,7 @@ class TranslatorEnsemble(nn.Module):
     Args:
         translators: The members by the name of their source (a joint one by a name of its own).
         target_dim: The number of target features :math:`D`.
+        combination: ``"transformer"`` or ``"weights"``, to which the sizes below mean nothing.
         model_dim: The width of the further transformer.
         num_heads: The number of attention heads; they share ``model_dim``.
         num_layers: The number of blocks of the further transformer.
@@ -74,7 +93,9 @@ class TranslatorEnsemble(nn.Module):
     References:
         Liu et al., arXiv 2401.10747 (as summarised: the reconstructions from vision and from
         language are concatenated and passed through a further transformer). Our choice: the
-        learned vectors, members wider than the target.
+        learned vectors, members wider than the target. The weights: Wolpert, Stacked
+        Generalization, 1992; Breiman, Stacked Regressions, 1996 (non-negative). Our choice: the
+        mean among the members, weights per subset.
 
     Example:
         >>> ensemble = TranslatorEnsemble(
@@ -94,6 +115,7 @@ class TranslatorEnsemble(nn.Module):
         translators: Mapping[str, nn.Module],
         target_dim: int,
         *,
+        combination: str = "transformer",
         model_dim: int = 64,
         num_heads: int = 4,
         num_layers: int = 2,
@@ -108,9 +130,14 @@ class TranslatorEnsemble(nn.Module):
         check_sizes(target_dim=target_dim)
         rates = {"dropout": dropout, "attention_dropout": attention_dropout}
         check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
+        check_choice("combination", combination, COMBINATIONS)
         members = [Member.of(n, translators[n], target_dim) for n in sorted(translators)]
+        for member in members:
+            if combination == "weights" and member.width != target_dim:
+                rule = f'translators must have target_dim={target_dim} (combination="weights")'
+                raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
         super().__init__()
-        self.target_dim = target_dim
+        self.target_dim, self.combination = target_dim, combination
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
         self.feedforward_dim = feedforward_dim
         self.dropout, self.attention_dropout = dropout, attention_dropout
@@ -120,6 +147,10 @@ class TranslatorEnsemble(nn.Module):
         self.aligned = all(member.aligned for member in members)
 
         self.translators = ModuleMapping(translators)
+        if combination == "weights":
+            names = [member.name for member in members]
+            self.weighing = Weights(names, self.modalities, target_dim, device, dtype)
+            return
         self.inputs = ModuleMapping(
             {m.name: Input(m.width, model_dim, device, dtype) for m in members}
         )
@@ -131,8 +162,9 @@ class TranslatorEnsemble(nn.Module):
     def extra_repr(self) -> str:
         """Lists the arguments for ``repr``."""
         return (
-            f"target_dim={self.target_dim}, model_dim={self.model_dim}, "
-            f"num_heads={self.num_heads}, modalities={self.modalities}"
+            f"target_dim={self.target_dim}, combination={self.combination!r}, "
+            f"model_dim={self.model_dim}, num_heads={self.num_heads}, "
+            f"modalities={self.modalities}"
         )
 
     def forward(
@@ -155,11 +187,11 @@ class TranslatorEnsemble(nn.Module):
                 that has none; otherwise all steps.
         """
         length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self.output.weight.device
+            self._members, sources, valid, target_length, target_valid, self._like.device
         )
         # A source that is absent still takes part in training: DDP and FSDP2 wait for it.
         said = self._translate(sources, valid, length, target_valid, fill=self.training)
-        return self._combine(*said, target_valid)
+        return self._combine(*said, who_has(self.modalities, sources, valid or {}), target_valid)
 
     def translate(
         self,
@@ -175,7 +207,7 @@ class TranslatorEnsemble(nn.Module):
         ``forward`` only. A member without any source is left out.
         """
         length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self.output.weight.device
+            self._members, sources, valid, target_length, target_valid, self._like.device
         )
         said, heard = self._translate(sources, valid, length, target_valid, fill=False)
         return {name: keep(heard[name], x) for name, x in said.items()}
@@ -197,14 +229,88 @@ class TranslatorEnsemble(nn.Module):
             target_valid: Which target steps exist; the others are zero. Default: all.
         """
         widths = {m.name: m.width for m in self._members}
-        size = check_batch("translations", translations, widths, self.output.weight.device)
+        size = check_batch("translations", translations, widths, self._like.device)
         length = translations[sorted(translations)[0]].shape[1]
         for name, x in translations.items():
             check_shape(f"translations[{name!r}]", x, (size, length, widths[name]))
         check_valids(available, "translations", translations, argument="available")
         if target_valid is not None:
-            check_valid("target_valid", target_valid, (size, length), self.output.weight.device)
-        return self._combine(translations, available or {}, target_valid)
+            check_valid("target_valid", target_valid, (size, length), self._like.device)
+        speaks = who_has([m.name for m in self._members], translations, available or {})
+        has: dict[str, Tensor | bool] = dict.fromkeys(self.modalities, False)
+        for member in self._members:  # a source is there if anyone who reads it says something
+            for source in member.dims:
+                mine, others = speaks[member.name], has[source]
+                if isinstance(mine, Tensor) and isinstance(others, Tensor):
+                    has[source] = mine | others
+                elif others is not True and mine is not False:
+                    has[source] = mine
+        return self._combine(translations, available or {}, has, target_valid)
+
+    @property
+    def weights(self) -> dict[Subset, dict[str, float]]:
+        """The share of each member, and of the mean, for each subset of the sources.
+
+        With ``combination="weights"``; beyond 6 sources, for one subset of each size.
+        """
+        self._check_weights("weights")
+        shares = {}
+        for subset in self.weighing.subsets():
+            row = self.weighing.weight[self.weighing.row(subset)].tolist()
+            shares[subset] = dict(zip(self.weighing.members, row, strict=True))
+            shares[subset]["mean"] = 1 - sum(row)
+        return shares
+
+    @torch.no_grad()
+    def fit_weights(
+        self,
+        sources: Mapping[str, Tensor],
+        target: Tensor,
+        *,
+        valid: Mapping[str, Tensor] | None = None,
+        target_valid: Tensor | None = None,
+        guard: float = 0.0,
+    ) -> Self:
+        """Chooses the weights, and the mean, on samples that the members were not fitted to.
+
+        Every subset of the sources is tried on the samples that have it.
+
+        Args:
+            sources: The source modalities that there are.
+            target: The target, ``(B, L, target_dim)``.
+            valid: Which source steps hold a real value. Default: all.
+            target_valid: Which target steps hold a real value. Default: all.
+            guard: The share of the target's variance that must be explained for the weights to
+                count in full; below, they are shrunk in proportion. For samples of other groups
+                (speakers, subjects) than those that are to come, 0.2 is a good value.
+
+        Returns:
+            The module itself.
+        """
+        self._check_weights("fit_weights")
+        check_sequence("target", target, self.target_dim, "target_dim")
+        steps = target.shape[:2]
+        there = target.new_ones(steps, dtype=torch.bool) if target_valid is None else target_valid
+        check_valid("target_valid", there, tuple(steps), target.device)
+        units = moments(target, there)
+        was_training = self.training
+        self.eval()
+        evidence = gather(
+            self.weighing, self.translate, sources, target, valid or {}, there, units
+        )
+        self.train(was_training)
+        self.weighing.choose(evidence, units[0], guard)
+        return self
+
+    def _check_weights(self, what: str) -> None:
+        if self.combination != "weights":
+            rule = f'{what} must be asked of an ensemble with combination="weights"'
+            raise ValueError(f"{rule}, however: combination={self.combination!r}")
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor of our device and dtype."""
+        return self.weighing.mean if self.combination == "weights" else self.output.weight
 
     def _translate(
         self,
@@ -215,7 +321,7 @@ class TranslatorEnsemble(nn.Module):
         *,
         fill: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-        valid, dtype = valid or {}, self.output.weight.dtype
+        valid, dtype = valid or {}, self._like.dtype
         kept = {name: keep(valid.get(name), sources[name]).to(dtype) for name in sorted(sources)}
         said: dict[str, Tensor] = {}
         heard: dict[str, Tensor | None] = {}
@@ -227,23 +333,24 @@ class TranslatorEnsemble(nn.Module):
                 shape = (kept[given[0]].shape[0], length, member.width)
                 said[name] = check_shape(f"translators[{name!r}](...)", x, shape)
                 heard[name] = member.heard(kept, valid)
-            elif fill and (dummy := member.dummy(self.output.weight)) is not None:
+            elif fill and (dummy := member.dummy(self._like)) is not None:
                 said[name] = module(dummy[0], valid=dummy[1], target_length=1)
-                heard[name] = self.output.weight.new_zeros((1, 1), dtype=torch.bool)
+                heard[name] = self._like.new_zeros((1, 1), dtype=torch.bool)
         return said, heard
 
     def _combine(
         self,
         said: Mapping[str, Tensor],
         heard: Mapping[str, Tensor | None],
+        has: Mapping[str, Tensor | bool],
         target_valid: Tensor | None,
     ) -> Tensor:
+        if self.combination == "weights":
+            return keep(target_valid, self.weighing(said, heard, has).to(self._like.dtype))
         parts = [self.inputs[n](said.get(n), heard.get(n)) for n in self.inputs.names]
         x = functools.reduce(torch.add, [vector for _, vector in parts])
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)
         by = rotation(step_positions(x), self.model_dim // self.num_heads)
         x = self.transformer(x, by, attention_mask(target_valid))
-        return keep(
-            target_valid, self.output(x).to(self.output.weight.dtype)
-        )  # autocast lowers it
+        return keep(target_valid, self.output(x).to(self._like.dtype))  # autocast lowers it

@@ -1,0 +1,64 @@
+"""The members that the recipe fits unless it is given others: the same for all data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from modimpute.ensemble import TranslatorEnsemble
+from modimpute.kernel import KernelTranslator
+from modimpute.linear import LinearTranslator
+from modimpute.retrieval import RetrievalTranslator
+from modimpute.translator import ModalityTranslator
+
+MEMORY = 2048  # examples
+WIDE = 16384  # features of the sources, and of the target, up to which a sample is one example
+LONG = 16  # steps from which windows are read, and up to which steps have places of their own
+WIDTH = 64  # of the transformers
+
+
+def default_translators(
+    sources: Mapping[str, Tensor], target: Tensor, aligned: bool
+) -> dict[str, nn.Module]:
+    dims = {name: x.shape[-1] for name, x in sources.items()}
+    lengths = {name: x.shape[1] for name, x in sources.items()}
+    size, length, dim = target.shape
+    place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}
+    whole = {"source_places": lengths, "target_places": length, "aligned": aligned, **place}
+    windows = aligned and length >= LONG
+    members: dict[str, nn.Module] = {}
+    if max(sum(lengths[n] * dims[n] for n in dims), length * dim) <= WIDE:
+        memory = min(size, MEMORY)
+        members["linear"] = LinearTranslator(dims, dim, **whole)
+        members["gaussian"] = KernelTranslator(dims, dim, memory_size=memory, **whole)
+        if not windows:
+            options = {"memory_size": memory, **whole}
+            members["laplace"] = KernelTranslator(dims, dim, kernel="laplace", **options)
+            members["retrieval"] = RetrievalTranslator(dims, dim, **options)
+    if windows:
+        options = {"patch": 2, "memory_size": min(size * length, MEMORY), **place}
+        members["linear window"] = LinearTranslator(dims, dim, window=5, patch=2, **place)
+        members["gaussian window"] = KernelTranslator(dims, dim, window=2, **options)
+        members["gaussian wide window"] = KernelTranslator(dims, dim, window=10, **options)
+        members["retrieval window"] = RetrievalTranslator(
+            dims, dim, window=2, steps=150, **options
+        )
+    members["transformer"] = _transformer(dims, dim, length, aligned, place)
+    return members
+
+
+def _transformer(
+    dims: Mapping[str, int], dim: int, length: int, aligned: bool, place: Mapping[str, Any]
+) -> TranslatorEnsemble:
+    """The paper's ensemble, itself a member: it reads all sources."""
+    options: dict[str, Any] = {
+        "feedforward_dim": 2 * WIDTH,
+        "num_places": length if 1 < length <= LONG else 0,
+    }
+    translators = {
+        name: ModalityTranslator(
+            source_dim, WIDTH, num_layers=1, aligned=aligned, **options, **place
+        )
+        for name, source_dim in dims.items()
+    }
+    return TranslatorEnsemble(translators, dim, num_layers=2, **options, **place)

@@ -1,0 +1,177 @@
+"""How members that remember see sequences: as examples, rows of features with their targets.
+
+Either a sample is one example, its steps side by side, each at a *place* of its own (a vector is
+one step); or, with a *window*, each target step is one: the source steps around it are its
+features, the target steps around it, a *patch*, its targets, and what overlaps is averaged.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from modimpute._names import ModuleMapping
+from modimpute._valid import count_after, count_before
+from modimpute.normalizer import Moments
+
+EPS = 1e-7  # as ModalityNormalizer
+
+
+class Examples(nn.Module):
+    """Standardises sources and target, and turns them into examples and back."""
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        target_dim: int,
+        source_places: Mapping[str, int],
+        target_places: int,
+        window: int | None,
+        patch: int,
+        aligned: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.window, self.patch, self.aligned = window, patch, aligned
+        wide = None if window is None else 2 * window + 1
+        self.steps = {name: wide or source_places[name] for name in sorted(dims)}
+        self.target_steps = target_places if window is None else 2 * patch + 1
+        self.sizes = {name: self.steps[name] * dims[name] for name in self.steps}
+        self.target_dim = target_dim
+        self.sources = ModuleMapping(
+            {name: Moments(dim, device, dtype) for name, dim in dims.items()}
+        )
+        self.target = Moments(target_dim, device, dtype)
+
+    @property
+    def target_size(self) -> int:
+        return self.target_steps * self.target_dim
+
+    def observe(
+        self,
+        sources: Mapping[str, Tensor],
+        valid: Mapping[str, Tensor],
+        target: Tensor,
+        target_valid: Tensor | None,
+    ) -> None:
+        """Takes the moments of the data, and forgets those of other data."""
+        for name, moments in self.sources.items():
+            moments.reset_parameters()
+            if name in sources:
+                moments.update(sources[name], valid.get(name))
+        self.target.reset_parameters()
+        self.target.update(target, target_valid)
+
+    def features(
+        self,
+        sources: Mapping[str, Tensor],
+        valid: Mapping[str, Tensor],
+        length: int,
+        exists: Tensor | None,
+    ) -> Tensor:
+        """Returns ``(B, E, F)``, modality by modality, zero (the mean) where nothing is valid.
+
+        ``exists``: of the target's steps; of aligned modalities, the places count from the first.
+        """
+        like = sources[min(sources)]
+        blocks = []
+        for name, moments in self.sources.items():
+            if name not in sources or sources[name].shape[1] == 0:
+                examples = 1 if self.window is None else length
+                blocks.append(like.new_zeros(like.shape[0], examples, self.sizes[name]))
+                continue
+            x = moments.standardize(sources[name], valid.get(name), EPS)
+            index = self._index(name, x, valid.get(name), length, exists)
+            taken = _take(x, index.flatten(1))
+            blocks.append(taken.view(x.shape[0], index.shape[1], -1))
+        dtype = self.target.mean.dtype
+        return torch.cat([block.to(dtype) for block in blocks], -1)
+
+    def targets(self, target: Tensor, exists: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns ``(B, E, steps, D)`` and which of these steps exist, ``(B, E, steps)``."""
+        y = self.target.standardize(target, exists, EPS)
+        there = y.new_ones(y.shape[:2], dtype=torch.bool) if exists is None else exists
+        if self.window is None:
+            steps = torch.arange(self.target_steps, device=y.device)
+            index = (count_before(there) + steps).unsqueeze(1)
+        else:
+            offsets = torch.arange(-self.patch, self.patch + 1, device=y.device)
+            index = torch.arange(y.shape[1], device=y.device).unsqueeze(-1) + offsets
+            index = index.unsqueeze(0)
+        rows = index.flatten(1)
+        shape = (y.shape[0], index.shape[1], self.target_steps)
+        taken = _take(there.unsqueeze(-1).to(y.dtype), rows).view(shape) > 0
+        if self.window is not None:  # steps that do not exist are no examples
+            taken = taken & there.unsqueeze(-1)
+        return _take(y, rows).view(*shape, -1), taken
+
+    def answers(self, y: Tensor, length: int, exists: Tensor | None) -> Tensor:
+        """Returns what was said of examples ``(B, E, steps * D)`` step by step, ``(B, L, D)``."""
+        y = y.view(y.shape[0], y.shape[1], self.target_steps, self.target_dim)
+        if self.window is None:
+            places = torch.arange(length, device=y.device).unsqueeze(0)
+            y = _take(y[:, 0], places if exists is None else places - count_before(exists))
+        else:
+            y = self._overlap(y, exists)
+        return self.target.restore(y, None, EPS)
+
+    def _index(
+        self, name: str, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
+    ) -> Tensor:
+        """Returns ``(B or 1, E, steps)``: the source steps of each example."""
+        if self.window is not None:
+            offsets = torch.arange(-self.window, self.window + 1, device=x.device)
+            return self._centres(x, valid, length, exists).unsqueeze(-1) + offsets
+        places = torch.arange(self.steps[name], device=x.device).view(1, 1, -1)
+        first = exists if self.aligned else valid  # places count from here
+        return places if first is None else places + count_before(first).unsqueeze(-1)
+
+    def _centres(
+        self, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
+    ) -> Tensor:
+        """Returns ``(B or 1, L)``: the source step that lies at the time of each target step."""
+        steps = torch.arange(length, device=x.device).unsqueeze(0)
+        if self.aligned:
+            return steps
+        before, span = _span(valid, x.shape[1])
+        target_before, target_span = _span(exists, length)
+        # The middle of step t of n lies at (2t + 1) / 2n of the span: integers, exact.
+        twice = (2 * (steps - target_before) + 1) * span
+        return before + torch.div(twice, 2 * target_span, rounding_mode="floor")
+
+    def _overlap(self, y: Tensor, exists: Tensor | None) -> Tensor:
+        """Averages what all patches say of a step."""
+        there = y.new_ones(y.shape[:2]) if exists is None else exists.to(y.dtype)
+        there = there.unsqueeze(-1)
+        total, count = torch.zeros_like(y[:, :, 0]), torch.zeros_like(there)
+        for k in range(self.target_steps):
+            shift = k - self.patch  # the k-th step of the patch around s is s + shift
+            total = total + _shifted(y[:, :, k] * there, shift)
+            count = count + _shifted(there, shift)
+        return total / count.clamp(min=1)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Returns the steps of ``x`` ``(B, L, D)`` at ``index`` ``(B or 1, K)``, zero outside."""
+    if x.shape[1] == 0:
+        return x.new_zeros(x.shape[0], index.shape[1], x.shape[2])
+    inside = (index >= 0) & (index < x.shape[1])
+    at = index.clamp(0, x.shape[1] - 1).expand(x.shape[0], -1)
+    taken = x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+    return torch.where(inside.unsqueeze(-1), taken, 0.0)
+
+
+def _span(valid: Tensor | None, length: int) -> tuple[Tensor | int, Tensor | int]:
+    """Returns the first valid step and the number of steps from there to the last one."""
+    if valid is None:
+        return 0, max(length, 1)
+    before = count_before(valid)
+    return before, (length - before - count_after(valid)).clamp(min=1)
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Moves the steps of ``x`` ``(B, L, D)`` later by ``by`` steps, zeros come in."""
+    length = x.shape[1]
+    steps = torch.arange(length, device=x.device).unsqueeze(0)
+    return _take(x, steps - by)

@@ -1,0 +1,130 @@
+"""How the recipe trains a member that is a network: any module that has no ``fit`` of its own."""
+
+import copy
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modimpute._members import Member
+from modimpute._weights import moments
+from modimpute.consistency import consistency_loss
+
+EPOCHS = 8  # at least
+STEPS, LONG = 1000, 16  # at least, the fewer the longer sequences are than this
+BATCH = 128
+CHUNK = 1024  # samples judged at once
+EVALUATIONS, PATIENCE = 25, 8
+NOISE = 0.2  # of a feature's deviation
+AVERAGING = 0.99
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sources and target of some samples, and what is there of them."""
+
+    sources: Mapping[str, Tensor]
+    valid: Mapping[str, Tensor]  # of all of them
+    target: Tensor
+    there: Tensor
+    joint: bool = True  # read as mappings, or as the one tensor that there is
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def read(self) -> Tensor | Mapping[str, Tensor]:
+        return self.sources if self.joint else next(iter(self.sources.values()))
+
+    @property
+    def read_valid(self) -> Tensor | Mapping[str, Tensor]:
+        return self.valid if self.joint else next(iter(self.valid.values()))
+
+    def pick(self, rows: Tensor) -> "Data":
+        """Returns some of the samples."""
+        sources, valid = ({n: x[rows] for n, x in y.items()} for y in (self.sources, self.valid))
+        return Data(sources, valid, self.target[rows], self.there[rows], self.joint)
+
+    def of(self, member: Member) -> "Data":
+        """Returns what a member reads."""
+        sources, valid = ({n: y[n] for n in member.dims} for y in (self.sources, self.valid))
+        return Data(sources, valid, self.target, self.there, member.joint)
+
+    def noisy(self, noise: Mapping[str, Tensor]) -> "Data":
+        """Returns the samples with noise in what is read."""
+        sources = {n: x + noise[n] * torch.randn_like(x) for n, x in self.sources.items()}
+        return Data(sources, self.valid, self.target, self.there, self.joint)
+
+    def ask(self, module: nn.Module, takes_target_valid: bool) -> Tensor:
+        """Returns what the module says."""
+        options = {"target_valid": self.there} if takes_target_valid else {}
+        length = self.target.shape[1]
+        out: Tensor = module(self.read, valid=self.read_valid, target_length=length, **options)
+        return out
+
+
+def train(module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int) -> None:
+    """Trains in place; the averaged weights that err least on the held samples are kept."""
+    device, generator = data.target.device, torch.Generator().manual_seed(seed)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        return
+    options = inspect.signature(module.forward).parameters
+    told = "target_valid" in options
+    fitted = data.pick(rows)
+    # Errors are relative to a feature's deviation, and so is the noise.
+    scale = moments(fitted.target, fitted.there)[1]
+    noise = {n: NOISE * moments(x, fitted.valid[n])[1] for n, x in fitted.sources.items()}
+
+    def loss(part: Data, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        guess = (part.noisy(noise) if noise else part).ask(module, told)
+        return consistency_loss(guess / scale, part.target / scale, valid=part.there)
+
+    longest = max(x.shape[1] for x in (data.target, *data.sources.values()))
+    steps = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), EPOCHS * len(rows) // BATCH)
+    every = max(1, steps // EVALUATIONS)
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
+
+    def rate(step: int) -> float:
+        return min(1.0, 20 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    average = [p.detach().clone() for p in parameters]
+    best, least, since = copy.deepcopy(average), math.inf, 0
+    for step in range(1, steps + 1):
+        some = torch.randperm(len(fitted), generator=generator)[:BATCH].to(device)
+        module.train()
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            loss(fitted.pick(some), noise).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        share = 1 - min(AVERAGING, step / (step + 10))
+        for mean, parameter in zip(average, parameters, strict=True):
+            mean.lerp_(parameter.detach(), share)
+        if step % every == 0 or step == steps:
+            current = [p.detach().clone() for p in parameters]
+            _put(parameters, average)
+            module.eval()
+            with torch.no_grad():
+                parts = [data.pick(some) for some in torch.split(held, CHUNK)]
+                error = sum(float(loss(part)) * float(part.there.sum()) for part in parts)
+            _put(parameters, current)
+            if error < least:
+                least, best, since = error, [x.clone() for x in average], 0
+            else:
+                since += 1
+                if since >= PATIENCE:
+                    break
+    _put(parameters, best)
+    module.eval()
+
+
+@torch.no_grad()
+def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)

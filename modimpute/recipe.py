@@ -1,0 +1,225 @@
+import copy
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from modimpute._checks import check_batch, check_sequence, check_valid, check_valids
+from modimpute._defaults import default_translators
+from modimpute._members import Member
+from modimpute._training import Data, train
+from modimpute._weights import Evidence, gather, moments
+from modimpute.ensemble import TranslatorEnsemble
+
+__all__ = ["fit_ensemble"]
+
+ENOUGH = 600  # samples from which one held-out part is enough
+PARTS = 5  # one of which is held out
+HELD = 100  # validation samples from which they alone are held out
+FOLDS = 3  # of fewer samples
+GUARD = 0.2
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A member that is fitted by methods of its own."""
+
+    fit: Callable[..., object]
+    remember: Callable[..., object]
+
+
+@torch.no_grad()
+def fit_ensemble(
+    sources: Mapping[str, Tensor],
+    target: Tensor,
+    *,
+    valid: Mapping[str, Tensor] | None = None,
+    target_valid: Tensor | None = None,
+    validation: Tensor | None = None,
+    groups: Tensor | None = None,
+    translators: Mapping[str, nn.Module] | None = None,
+    aligned: bool | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> TranslatorEnsemble:
+    r"""Fits an ensemble that reconstructs a modality: linear, kernel, retrieval and network.
+
+    The members are fitted to most of the samples; on the others it is found how much each of
+    them, and the mean of the target, is worth, for each subset of the sources. Then those that
+    remember are given all samples. The result is a :class:`TranslatorEnsemble` with
+    ``combination="weights"``, in eval mode; ``ensemble.weights`` shows the shares.
+
+    By default the members are a :class:`LinearTranslator`, two :class:`KernelTranslator` and a
+    :class:`RetrievalTranslator` that read all sources of a sample at once; for sequences of 16
+    and more aligned steps, others that read windows; and a :class:`TranslatorEnsemble` with a
+    further transformer, which gains the more samples there are. Samples that lack the target
+    are left out; what is missing of the sources is not read.
+
+    Held out are the validation samples if there are 100 or more of them (or ``groups`` are
+    given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.
+
+    Args:
+        sources: The source modalities of the training samples.
+        target: The target modality.
+        valid: Which source steps hold a real value. Default: all.
+        target_valid: Which target steps hold a real value. Default: all.
+        validation: Samples to hold out. Default: drawn.
+        groups: The number of each sample's group (speaker, subject), if the ensemble is to be
+            used on other groups: whole groups are held out, and where less than a fifth of the
+            variance is explained of them, the weights are shrunk in proportion. Do not give it
+            if the same groups come again.
+        translators: Members of your own, not fitted, of the target's width: those with ``fit``
+            and ``remember`` are fitted by these, others are trained on the consistency loss.
+        aligned: Whether steps of sources and target belong together. Default: if all have one
+            length.
+        seed: The seed of what is drawn. The draws of networks use torch's generator, which is
+            seeded with it.
+        progress: Whether to show a progress bar, if rich is installed.
+
+    Returns:
+        The ensemble, fitted.
+
+    Shape:
+        - sources: mapping of names to :math:`(B, L_m, D_m)`, any floating dtype
+        - target: :math:`(B, L, D)`, floating; its dtype and device are those of the ensemble
+        - valid: mapping of names to :math:`(B, L_m)`, bool
+        - target_valid: :math:`(B, L)`, bool
+        - validation: :math:`(B)`, bool
+        - groups: :math:`(B)`, int64
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If a name, size, shape or device does not fit, or fewer than two samples (or
+            groups) have the target.
+
+    References:
+        Breiman, Stacked Regressions, 1996. Our choice: the members and all of their settings,
+        the same for all data; the mean among them; the guard for groups.
+
+    Example:
+        >>> image, sound = torch.randn(200, 1, 6), torch.randn(200, 1, 4)
+        >>> text = torch.cat([image[..., :3], sound[..., :3]], -1)
+        >>> members = {"linear": LinearTranslator({"image": 6, "sound": 4}, 6)}
+        >>> sources = {"image": image, "sound": sound}
+        >>> ensemble = fit_ensemble(sources, text, translators=members)
+        >>> (ensemble(sources) - text).abs().max() < 0.01
+        tensor(True)
+        >>> {name: round(share, 1) for name, share in ensemble.weights["image", "sound"].items()}
+        {'linear': 1.0, 'mean': 0.0}
+    """
+    data = _checked(sources, target, valid, target_valid)
+    _check_rows("validation", validation, torch.bool, target)
+    _check_rows("groups", groups, torch.int64, target)
+    rows = data.there.any(-1).nonzero().squeeze(-1)
+    folds = _folds(rows, len(data), validation, groups, seed)
+    if aligned is None:
+        aligned = all(x.shape[1] == target.shape[1] for x in data.sources.values())
+    if translators is None:
+        translators = default_translators(data.sources, data.target, aligned)
+    ensemble = TranslatorEnsemble(
+        translators,
+        target.shape[-1],
+        combination="weights",
+        device=target.device,
+        dtype=target.dtype,
+    ).eval()
+    fresh = copy.deepcopy(ensemble.translators.state_dict())
+    units = moments(target[rows], data.there[rows])
+    evidence: dict[int, Evidence] = {}
+    with _progress(progress, len(folds) * len(translators)) as advance:
+        for number, held in enumerate(folds):
+            ensemble.translators.load_state_dict(fresh)
+            for member in ensemble._members:
+                advance(member.name)
+                _fit(ensemble.translators[member.name], member, data, held, seed + number)
+            part = data.pick(held.nonzero().squeeze(-1))
+            arguments = (part.sources, part.target, part.valid, part.there, units)
+            for row, found in gather(ensemble.weighing, ensemble.translate, *arguments).items():
+                evidence[row] = evidence[row] + found if row in evidence else found
+    ensemble.weighing.choose(evidence, units[0], 0.0 if groups is None else GUARD)
+    for member in ensemble._members:
+        module, own = ensemble.translators[member.name], data.of(member).pick(rows)
+        if isinstance(module, Fitted):
+            options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
+            module.remember(own.read, own.target, **options)
+    return ensemble.eval()
+
+
+def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> None:
+    own, there = data.of(member), data.there.any(-1)
+    if not isinstance(module, Fitted):
+        torch.manual_seed(seed)
+        kept = (there & ~held).nonzero().squeeze(-1)
+        train(module, own, kept, held.nonzero().squeeze(-1), seed)
+        return
+    rows = there.nonzero().squeeze(-1)
+    own = own.pick(rows)
+    options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
+    module.fit(own.read, own.target, validation=held[rows], **options)
+
+
+def _folds(
+    rows: Tensor, size: int, validation: Tensor | None, groups: Tensor | None, seed: int
+) -> list[Tensor]:
+    """Returns the samples that are held out, ``(B,)``, of each fold."""
+    usable = torch.zeros(size, dtype=torch.bool, device=rows.device)
+    usable[rows] = True
+    if validation is not None:
+        held = validation & usable
+        few = groups is None and len(rows) < ENOUGH and int(held.sum()) < HELD
+        if bool(held.any()) and bool((usable & ~held).any()) and not few:
+            return [held]
+    units, unit = torch.unique(rows if groups is None else groups[rows], return_inverse=True)
+    if len(units) < 2:
+        what = "samples must have the target" if groups is None else "groups must be there"
+        raise ValueError(f"two or more {what}, however: {len(units)}")
+    enough = len(rows) >= ENOUGH
+    parts = min(PARTS if enough else FOLDS, len(units))
+    drawn = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)) % parts
+    number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
+    number[rows] = drawn.to(rows.device)[unit]
+    return [number == part for part in range(1 if enough else parts)]
+
+
+def _checked(
+    sources: Mapping[str, Tensor],
+    target: Tensor,
+    valid: Mapping[str, Tensor] | None,
+    target_valid: Tensor | None,
+) -> Data:
+    check_sequence("target", target)
+    check_batch("sources", sources, dict.fromkeys(sources), target.device)
+    check_valids(valid, "sources", sources)
+    there = target_valid
+    if there is None:
+        there = target.new_ones(target.shape[:2], dtype=torch.bool)
+    check_valid("target_valid", there, tuple(target.shape[:2]), target.device)
+    full = {n: x.new_ones(x.shape[:2], dtype=torch.bool) for n, x in sorted(sources.items())}
+    some = next(iter(full.values()))
+    if len(some) != len(target):
+        rule = "sources and target must have one batch size"
+        raise ValueError(f"{rule}, however: {len(some)} and {len(target)}")
+    given = {name: x.to(target.dtype) for name, x in sorted(sources.items())}
+    return Data(given, full | dict(valid or {}), target, there)
+
+
+def _check_rows(name: str, x: Tensor | None, dtype: torch.dtype, target: Tensor) -> None:
+    if x is not None and (x.dtype != dtype or tuple(x.shape) != (len(target),)):
+        rule = f"{name} must be {dtype}, of shape {(len(target),)}"
+        raise ValueError(f"{rule}, however: {x.dtype}, {tuple(x.shape)}")
+
+
+@contextmanager
+def _progress(show: bool, total: int) -> Iterator[Callable[[str], None]]:
+    if not show or importlib.util.find_spec("rich") is None:
+        yield lambda name: None  # noqa: ARG005
+        return
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task, done = bar.add_task("", total=total), iter(range(total))
+        yield lambda name: bar.update(task, completed=next(done), description=name)
+        bar.update(task, completed=total)

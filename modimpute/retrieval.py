@@ -1,0 +1,342 @@
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modimpute._checks import check_device, check_sizes, check_tensor
+from modimpute._remembering import Remembering, Table
+
+__all__ = ["RetrievalTranslator"]
+
+TINY = 1e-6
+COMPLETE = 0.5  # of the training steps, the share in which no source is dropped
+EVALUATIONS = 12
+SAMPLE = 512  # examples that set the scale
+
+
+class RetrievalTranslator(Remembering):
+    r"""Translates by attention over a memory of training examples.
+
+    .. math:: \hat{y} = \sum_j a_j \, y_j + T \Big(z - \sum_j a_j z_j\Big), \qquad
+              a_j = \frac{1}{H} \sum_h \operatorname{softmax}_j \big(
+              -\lVert P_h (z - z_j) \rVert^2 \big)
+
+    where :math:`y_j` are the targets of at most ``memory_size`` training examples, :math:`z =
+    z(x)` are learned keys of the standardised sources (a linear map that starts with their
+    principal components, plus a network that starts at zero), :math:`P_h` is the metric of a
+    head, the mean over the heads is weighted, and the linear map :math:`T`, zero at first,
+    corrects for what the neighbours are not. A missing source is missing in the memory, too:
+    sources are compared that the sample has, as in :class:`LinearTranslator`, where also
+    places, window and patch are described.
+
+    :meth:`fit` trains leave-one-out: an example never sees itself or others of its sample in
+    the memory, noise is added to what is compared, sources are dropped at random, and the mean
+    of the last weights is kept; validation samples say when to stop. In a loop of your own,
+    call :meth:`remember`, then ``forward`` with ``index``, the number of each sample among the
+    remembered ones, which leaves it out.
+
+    Before :meth:`fit` or :meth:`remember` the answer is zero. A sample with no valid source
+    step is answered with zeros: no opinion. The memory takes ``memory_size`` times the number
+    of features and answers; an answer costs one product with it. If there are more examples, a
+    random part is kept.
+
+    Args:
+        source_dim: As of :class:`LinearTranslator`.
+        target_dim: The number of target features :math:`D_t`.
+        key_dim: The number of features of a key.
+        num_heads: The number of heads :math:`H`.
+        hidden_dim: The hidden width of the keys' network.
+        memory_size: The number of examples that are kept at most.
+        source_places: As of :class:`LinearTranslator`.
+        target_places: As of :class:`LinearTranslator`.
+        window: As of :class:`LinearTranslator`.
+        patch: As of :class:`LinearTranslator`.
+        aligned: Whether target step :math:`t` belongs to source step :math:`t`.
+        steps: The number of training steps of :meth:`fit`.
+        batch_size: The number of examples of each.
+        learning_rate: The learning rate (AdamW, warm-up, then half a cosine).
+        noise: The deviation of the noise in training; features have deviation 1.
+        device: The device of parameters and memory.
+        dtype: The dtype of parameters and memory.
+
+    Shape:
+        - source: :math:`(B, L_s, D_s)`, any floating dtype, or a mapping of names to such
+        - valid: :math:`(B, L_s)`, bool, or a mapping; ``False``: padding or missing, never read
+        - target_valid: :math:`(B, L_t)`, bool; ``False``: the step does not exist
+        - index: :math:`(B)`, int64
+        - Output: :math:`(B, L_t, D_t)`, in the dtype of the parameters, under autocast too;
+          aligned: :math:`L_t = L_s`
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If a size, shape, name or device does not fit.
+
+    References:
+        Nadaraya, On Estimating Regression, 1964, and Watson, 1964 (the sum); Gorishniy et al.,
+        TabR: Tabular Deep Learning Meets Nearest Neighbors, 2023 (the correction). Our choice:
+        the keys, the heads' metrics, missing sources.
+
+    Example:
+        >>> image = torch.randn(300, 1, 5)
+        >>> audio = torch.cat([image, -image], -1)
+        >>> translator = RetrievalTranslator(5, 10, memory_size=300, steps=50).fit(image, audio)
+        >>> translator(image[:2]).shape
+        torch.Size([2, 1, 10])
+    """
+
+    memory: Tensor
+    values: Tensor
+    value_valid: Tensor
+    available: Tensor
+    owner: Tensor
+
+    def __init__(
+        self,
+        source_dim: int | Mapping[str, int],
+        target_dim: int,
+        *,
+        key_dim: int = 64,
+        num_heads: int = 4,
+        hidden_dim: int = 128,
+        memory_size: int = 2048,
+        source_places: int | Mapping[str, int] = 1,
+        target_places: int = 1,
+        window: int | None = None,
+        patch: int = 0,
+        aligned: bool = True,
+        steps: int = 300,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        noise: float = 0.4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_sizes(key_dim=key_dim, num_heads=num_heads, hidden_dim=hidden_dim)
+        check_sizes(memory_size=memory_size, steps=steps, batch_size=batch_size)
+        view = (source_places, target_places, window, patch, aligned)
+        super().__init__(source_dim, target_dim, *view, device, dtype)
+        self.key_dim, self.num_heads, self.hidden_dim = key_dim, num_heads, hidden_dim
+        self.memory_size = memory_size
+        self.steps, self.batch_size = steps, batch_size
+        self.learning_rate, self.noise = learning_rate, noise
+
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        size, answer = sum(self.examples.sizes.values()), self.examples.target_size
+        self.key = nn.Linear(size, key_dim, bias=False, **place)
+        self.hidden = nn.Linear(size, hidden_dim, **place)
+        self.norm = nn.LayerNorm(hidden_dim, **place)
+        self.bend = nn.Linear(hidden_dim, key_dim, **place)
+        self.metric = nn.Parameter(torch.empty(num_heads, key_dim, key_dim, **place))
+        self.sharpness = nn.Parameter(torch.empty(num_heads, **place))
+        self.share = nn.Parameter(torch.empty(num_heads, **place))
+        self.correction = nn.Linear(key_dim, answer, bias=False, **place)
+        self.register_buffer("memory", torch.empty(memory_size, size, **place))
+        self.register_buffer("values", torch.empty(memory_size, answer, **place))
+        flags: dict[str, Any] = {"device": device, "dtype": torch.bool}
+        steps_valid = torch.empty(memory_size, self.examples.target_steps, **flags)
+        self.register_buffer("value_valid", steps_valid)
+        self.register_buffer("available", torch.empty(memory_size, len(self._dims), **flags))
+        owner = torch.empty(memory_size, device=device, dtype=torch.int64)
+        self.register_buffer("owner", owner)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws new weights and forgets the memory."""
+        for layer in (self.key, self.hidden, self.norm, self.bend):
+            layer.reset_parameters()
+        nn.init.zeros_(self.bend.weight)
+        nn.init.zeros_(self.bend.bias)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.share)
+        with torch.no_grad():
+            self.metric.copy_(torch.eye(self.key_dim, device=self.metric.device))
+            spread = torch.linspace(-0.7, 0.7, self.num_heads, device=self.metric.device)
+            self.sharpness.copy_(spread)
+        for buffer in (self.memory, self.values, self.value_valid, self.available):
+            buffer.zero_()
+        self.owner.fill_(-1)
+
+    def extra_repr(self) -> str:
+        """Lists the arguments for ``repr``."""
+        more = f"key_dim={self.key_dim}, num_heads={self.num_heads}"
+        return f"{super().extra_repr()}, {more}, memory_size={self.memory_size}"
+
+    def forward(
+        self,
+        source: Tensor | Mapping[str, Tensor],
+        *,
+        valid: Tensor | Mapping[str, Tensor] | None = None,
+        target_length: int | None = None,
+        target_valid: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the translation ``(B, L_target, target_dim)``.
+
+        Args:
+            source: The source; of a joint member, a mapping of the sources that there are.
+            valid: Which source steps hold a real value. Default: all.
+            target_length: The number of target steps; if not aligned, this or ``target_valid``
+                is needed.
+            target_valid: Which target steps exist; the others are zero. Default: if aligned,
+                those of the sources, else all.
+            index: The number of each sample among those that :meth:`remember` was given: it
+                does not see itself. Default: all see the whole memory.
+        """
+        if index is not None:
+            some = next(iter(source.values())) if isinstance(source, Mapping) else source
+            check_tensor("index", index)
+            if index.dtype != torch.int64 or tuple(index.shape) != (some.shape[0],):
+                rule = f"index must be int64, of shape {(some.shape[0],)}"
+                raise ValueError(f"{rule}, however: {index.dtype}, {tuple(index.shape)}")
+            check_device("index", index, some.device)
+        return self._translate(source, valid, target_length, target_valid, index)
+
+    def _answer(self, x: Tensor, number: int, index: Tensor | None) -> Tensor:
+        owner = None if index is None else index.repeat_interleave(x.shape[1])
+        y = self._read(
+            x.flatten(0, 1), number, self.memory, self.values, self.value_valid,
+            self._hidden_from(number, owner, self.available, self.owner),
+        )  # fmt: skip
+        return y.view(x.shape[0], x.shape[1], -1)
+
+    def _hidden_from(
+        self, number: int, index: Tensor | None, available: Tensor, owner: Tensor
+    ) -> Tensor:
+        """Returns ``(1 or n, N)``: what may not be seen, as it lacks a source or is one's own."""
+        hidden = ~available[:, self._columns(number)].all(-1).unsqueeze(0)
+        if index is not None:
+            hidden = hidden | (index.unsqueeze(-1) == owner)
+        return hidden
+
+    def _keys(self, x: Tensor) -> Tensor:
+        scale = torch.cat(
+            [x.new_full((size,), size**-0.5) for size in self.examples.sizes.values()]
+        )
+        x = x * scale * math.sqrt(x.shape[-1] / len(self._dims))  # no source outweighs another
+        straight: Tensor = self.key(x)
+        bent: Tensor = self.bend(self.norm(F.gelu(self.hidden(x))))
+        return straight + bent
+
+    def _read(
+        self,
+        x: Tensor,
+        number: int,
+        memory: Tensor,
+        values: Tensor,
+        value_valid: Tensor,
+        hidden: Tensor,
+    ) -> Tensor:
+        """Returns what examples ``(n, F)`` are told by the memory: ``(n, Q)``."""
+        z, keys = self._keys(x), self._keys(self._masked(memory, number))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        sharp = (0.5 * self.sharpness).exp().view(-1, 1, 1)
+        queries, others = ((part @ self.metric * sharp).to(dtype) for part in (z, keys))
+        scores = 2 * queries @ others.mT - others.square().sum(-1).unsqueeze(1)
+        # Where nothing may be seen, all weights are zeroed below.
+        scores = scores.masked_fill(hidden, torch.finfo(dtype).min)
+        weights = scores.softmax(-1).masked_fill(hidden, 0.0).to(x.dtype)
+        weights = (self.share.softmax(0).view(-1, 1, 1) * weights).sum(0)
+        there = value_valid.to(x.dtype)
+        known = weights @ there
+        steps = values.view(len(values), there.shape[1], -1)
+        y = weights @ (steps * there.unsqueeze(-1)).flatten(1)
+        y = y.view(len(x), there.shape[1], -1) / (known + TINY).unsqueeze(-1)
+        total = weights.sum(-1, keepdim=True)
+        corrected: Tensor = y.flatten(1) + self.correction(total * z - weights @ keys)
+        return corrected
+
+    def _choose(self, table: Table, held: Table | None, generator: torch.Generator) -> None:
+        if len(table) < 2:
+            return
+        kept = table.some(self.memory_size, generator)
+        self._start(kept.x)
+        trained, best, least = copy.deepcopy(self), None, float("inf")
+        trained.train()
+        learned = dict(trained.named_parameters())
+        optimizer = torch.optim.AdamW(learned.values(), lr=self.learning_rate, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        averages = dict(self.named_parameters())
+        judged = None if held is None or not len(held) else held.some(self.memory_size, generator)
+        every = max(1, self.steps // EVALUATIONS)
+        for step in range(1, self.steps + 1):
+            with torch.enable_grad():
+                loss = trained._loss(table, kept, generator)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            keep = min(0.98, step / (step + 10))
+            for name, average in averages.items():
+                average.lerp_(learned[name].detach(), 1 - keep)
+            if judged is not None and (step % every == 0 or step == self.steps):
+                error = self._error(judged, kept)
+                if error < least:
+                    least, best = error, {n: p.detach().clone() for n, p in averages.items()}
+        if best is not None:
+            for name, average in averages.items():
+                average.copy_(best[name])
+
+    def _remember(self, table: Table, generator: torch.Generator) -> None:
+        kept = table.some(self.memory_size, generator)
+        self.available.zero_()
+        self.memory.zero_()
+        self.values.zero_()
+        self.memory[: len(kept)] = kept.x
+        self.values[: len(kept)] = kept.y
+        self.value_valid[: len(kept)] = self._steps_of(kept)
+        self.available[: len(kept)] = kept.has
+        self.owner[: len(kept)] = kept.owner
+
+    def _loss(self, table: Table, kept: Table, generator: torch.Generator) -> Tensor:
+        """Returns the error of some examples that do not see themselves, in noise."""
+
+        def noisy(x: Tensor) -> Tensor:
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            return x + self.noise * noise * (x != 0)  # zero: nothing there
+
+        count = min(self.batch_size, len(table))
+        rows = torch.randperm(len(table), generator=generator)[:count].to(table.x.device)
+        number = 0
+        if torch.rand((), generator=generator) > COMPLETE:
+            number = int(torch.randint(len(self._subsets), (), generator=generator))
+        batch = table.pick(rows)
+        has = batch.has[:, self._columns(number)].all(-1)
+        hidden = self._hidden_from(number, batch.owner, kept.has, kept.owner)
+        x = self._masked(noisy(batch.x), number)
+        y = self._read(x, number, noisy(kept.x), kept.y, self._steps_of(kept), hidden)
+        weight = batch.weight * has.unsqueeze(-1)
+        return (weight * (y - batch.y).square()).sum() / weight.sum().clamp(min=1)
+
+    def _error(self, judged: Table, kept: Table) -> float:
+        """Returns the error of the most complete of the held examples."""
+        number = next(
+            (n for n in range(len(self._subsets)) if judged.has[:, self._columns(n)].all()), 0
+        )
+        hidden = self._hidden_from(number, None, kept.has, kept.owner)
+        x = self._masked(judged.x, number)
+        y = self._read(x, number, kept.x, kept.y, self._steps_of(kept), hidden)
+        error = (judged.weight * (y - judged.y).square()).sum()
+        return float(error / judged.weight.sum().clamp(min=1))
+
+    def _start(self, x: Tensor) -> None:
+        """Sets the keys to principal components, and the scale to that of near neighbours."""
+        self.reset_parameters()
+        some = x[:SAMPLE]
+        scaled_key = self.key.weight
+        scaled_key.copy_(1e-3 * torch.randn(scaled_key.shape).to(scaled_key))
+        basis = torch.linalg.svd(some - some.mean(0), full_matrices=False)[2][: self.key_dim]
+        scaled_key[: len(basis)] = basis
+        z = self._keys(some)
+        near = torch.cdist(z, z).square().topk(min(12, len(z)), largest=False).values[:, 1:]
+        self.sharpness.add_(torch.log(1.5 / near.mean().clamp(min=TINY)))
+
+    def _rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / 20)
+        return warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def _steps_of(self, table: Table) -> Tensor:
+        return table.weight.view(len(table), self.examples.target_steps, -1)[..., 0] > 0

@@ -1,0 +1,45 @@
+"""What is compared. Each method fills in some modalities from others."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from examples.benchmarks.imputation import classical
+from examples.benchmarks.imputation.data import DataSet, Part
+
+
+class Method(Protocol):
+    """One object serves all targets of one seed: what they share may be fitted once."""
+
+    def fit(
+        self,
+        train: Part,
+        validation: Part,
+        sources: tuple[str, ...],
+        targets: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        """``groups`` are given where validation and test hold other groups than train."""
+
+    def predict(self, part: Part) -> dict[str, Tensor]:
+        """Returns each target, (N, L, D). ``part`` has no targets; ``exists`` has their steps."""
+
+
+def _modimpute() -> Method:
+    from examples.benchmarks.imputation.ours import ModImpute
+
+    return ModImpute()
+
+
+OURS = "modimpute"
+METHODS: dict[str, Callable[[DataSet], Method]] = {
+    "zero": lambda data: classical.Constant(data.zero),
+    "mean": lambda data: classical.Constant({n: 0 * x for n, x in data.zero.items()}),
+    "ridge": lambda _: classical.RidgeMap(),
+    "knn": lambda _: classical.Neighbours(),
+    "iterative": lambda _: classical.Iterative(),
+    OURS: lambda _: _modimpute(),
+}
+DETERMINISTIC = ("zero", "mean", "ridge", "knn", "iterative")
+SLOW = ("iterative", "autoencoder", "multivae", "paper")

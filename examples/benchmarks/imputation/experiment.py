@@ -25,9 +25,10 @@ from rich.progress import (
 )
 
 from examples.benchmarks.imputation.data import DataSet, load
-from examples.benchmarks.imputation.methods import DETERMINISTIC, METHODS, SLOW
-from examples.benchmarks.imputation.report import summarize, table, write_json
+from examples.benchmarks.imputation.methods import METHODS, SEEDED, SLOW
+from examples.benchmarks.imputation.report import summarize, tables, write_json
 from examples.benchmarks.imputation.scoring import Scorer, error
+from examples.benchmarks.imputation.windows import Inapplicable
 
 PROTOCOL = 1  # a file of another one is not continued
 PACKAGES = ("modimpute", "torch", "scikit-learn", "numpy", "multivae")
@@ -80,8 +81,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.json:
         write_json(options.json, report)
         console.print(f"Saved {options.json}")
-    for part in table(report):
-        console.print(part)
+    for table in tables(report):
+        console.print(table)
+    for name, reason in report["skipped"].items():
+        console.print(f"{name} did not run: {reason}", highlight=False)
     return report
 
 
@@ -96,7 +99,7 @@ def _cells(
         if any(row["seed"] == seed for row in same):
             yield case
             continue
-        if same and name in DETERMINISTIC:
+        if same and name not in SEEDED:
             report[key].append(same[0] | {"seed": seed})
             yield case
             continue
@@ -105,11 +108,10 @@ def _cells(
             method = method or METHODS[name](data)
             method.fit(train, validation, case.sources, case.targets, seed)
             filled = method.predict(data.test.hide(case.targets))
-        except (ImportError, NotImplementedError) as reason:
-            report["skipped"][name] = f"{type(reason).__name__}: {reason}"
-            yield from todo[todo.index(case) :]
-            return
-        report["skipped"].pop(name, None)
+        except (Inapplicable, NotImplementedError) as reason:
+            report["skipped"][name] = str(reason)
+            yield case
+            continue
         rows = np.flatnonzero(data.test.has(case.targets))
         gains = scorer(data.test, filled, rows)
         row = {
@@ -150,7 +152,7 @@ def _resume(options: argparse.Namespace, data: DataSet) -> dict[str, Any]:
         if saved.get("hash") != digest:
             rule = f"{options.json} must be of the same data and settings, or not be there"
             raise ValueError(f"{rule}, however: it has {saved.get('settings')}")
-        report |= {key: saved[key] for key in report}
+        report |= {key: saved[key] for key in report if key != "skipped"}
         for key in ("rows", "several"):
             report[key] = [row for row in saved[key] if row["method"] not in options.again]
     return {"hash": digest, "settings": settings, "versions": _versions()} | report

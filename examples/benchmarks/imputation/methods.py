@@ -5,8 +5,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from examples.benchmarks.imputation import classical
+from examples.benchmarks.imputation import classical, windows
+from examples.benchmarks.imputation.autoencoder import ResidualAutoencoder
 from examples.benchmarks.imputation.data import DataSet, Part
+from examples.benchmarks.imputation.multivae import MultiVAE
+from examples.benchmarks.imputation.paper import Ensemble
 
 
 class Method(Protocol):
@@ -38,8 +41,13 @@ METHODS: dict[str, Callable[[DataSet], Method]] = {
     "mean": lambda data: classical.Constant({n: 0 * x for n, x in data.zero.items()}),
     "ridge": lambda _: classical.RidgeMap(),
     "knn": lambda _: classical.Neighbours(),
+    "ridge_windows": lambda _: windows.StepRidge(),
+    "knn_windows": lambda _: windows.StepNeighbours(),
     "iterative": lambda _: classical.Iterative(),
+    "autoencoder": lambda _: ResidualAutoencoder(),
+    "multivae": lambda _: MultiVAE(),
+    "paper": lambda _: Ensemble(),
     OURS: lambda _: _modimpute(),
 }
-DETERMINISTIC = ("zero", "mean", "ridge", "knn", "iterative")
 SLOW = ("iterative", "autoencoder", "multivae", "paper")
+SEEDED = ("autoencoder", "multivae", "paper", OURS)  # the others say the same for every seed

@@ -70,35 +70,31 @@ def _samples(samples: Mapping[str, str], rows: Rows, target: str, method: str) -
     )
 
 
-def table(report: Mapping[str, Any]) -> list[Table]:
-    tables = []
-    for key, title in (("rows", "One modality missing"), ("several", "Half of them missing")):
-        if not report[key]:
-            continue
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """A row for each target and a column for each method."""
+    found = []
+    for key, title in (("rows", "one modality missing"), ("several", "half of them missing")):
         rows = report[key]
         targets = list(dict.fromkeys(row["target"] for row in rows))
-        out = Table(
-            title=f"{report['settings']['data']}. {title}: MSE, score", title_justify="left"
-        )
-        out.add_column("filled with")
-        for target in targets:
-            out.add_column(target, justify="right")
-        cells = {t: (values(rows, t, "mse"), values(rows, t, "score")) for t in targets}
-        for name in METHODS:
-            if any(name in mse for mse, _ in cells.values()):
-                line = [_cell(mse.get(name), score.get(name)) for mse, score in cells.values()]
-                out.add_row(name, *line, style="bold" if name == OURS else None)
-        complete = [report["complete"][t] for t in targets]
-        out.add_row("complete", *("" if c is None else f"      {c:.3f}" for c in complete))
-        tables.append(out)
-    return tables
-
-
-def _cell(mse: list[float] | None, score: list[float | None] | None) -> str:
-    if mse is None:
-        return ""
-    text = f"{np.mean(mse):.3f}"
-    return text if score is None or None in score else f"{text} {np.mean(score):.3f}"
+        for value, what in (("mse", "MSE"), ("score", "score of the fixed linear model")):
+            cells = {target: values(rows, target, value) for target in targets}
+            names = [n for n in METHODS if any(n in line for line in cells.values())]
+            if not names or all(None in line[n] for line in cells.values() for n in line):
+                continue
+            out = Table(
+                title=f"{report['settings']['data']}, {title}: {what}", title_justify="left"
+            )
+            out.add_column("missing")
+            for name in names:
+                out.add_column(name, justify="right", style="bold" if name == OURS else None)
+            if value == "score":
+                out.add_column("complete", justify="right")
+            for target, line in cells.items():
+                texts = ["" if n not in line else f"{np.mean(line[n]):.3f}" for n in names]
+                complete = [f"{report['complete'][target]:.3f}"] if value == "score" else []
+                out.add_row(target, *texts, *complete)
+            found.append(out)
+    return found
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

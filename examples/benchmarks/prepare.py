@@ -8,8 +8,8 @@ mosi           --source: a folder with checkouts of github.com/declare-lab/
                multimodal-deep-learning and github.com/zeroQiaoba/GCNet
 pom            --source: a checkout of github.com/pliang279/MFN (needs pip install h5py)
 
-All are for research; their licences are those of the sources. Writes NAME.npz, with arrays named
-train_MODALITY, valid_MODALITY, test_MODALITY and so on.
+All are for research; their licences are those of the sources. Writes an .npz file with arrays
+named train_MODALITY, valid_MODALITY, test_MODALITY and so on.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from scipy.io import wavfile
 from sklearn.datasets import load_digits
 
 from examples.benchmarks.imputation.data import digits
+from examples.benchmarks.imputation.sets import SETS as FILES
 
 Arrays = dict[str, np.ndarray]
 
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{error.filename} must be there, however: {error.strerror}")
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{options.name}.npz"
+    path = options.out / (FILES[options.name].file or f"{options.name}.npz")
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         np.savez_compressed(file, **arrays)

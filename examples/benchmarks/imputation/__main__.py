@@ -5,6 +5,20 @@ import sys
 from pathlib import Path
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
+STRIPS = ("left", "middle", "right")
+METHODS = (
+    "zero",
+    "mean",
+    "ridge",
+    "knn",
+    "ridge_windows",
+    "knn_windows",
+    "iterative",
+    "autoencoder",
+    "multivae",
+    "paper",
+    "modimpute",
+)
 
 
 def positive(text: str) -> int:
@@ -32,12 +46,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seeds", type=positive, default=1, help="how many seeds to run")
     add("--seed", type=int, default=0, help="the first of them")
-    add("--methods", nargs="+", default=(), help="those to run (default: all)")
-    add("--again", nargs="+", default=(), metavar="METHOD", help="forget its saved results")
+    add("--methods", nargs="+", default=(), choices=METHODS, help="those to run (default: all)")
+    add("--again", nargs="+", default=(), choices=METHODS, help="forget their saved results")
     add("--quick", action="store_true", help="without the slow methods")
     add("--threads", type=positive, default=1, help="of PyTorch (default: 1)")
     add("--json", type=Path, metavar="OUT", help="file of the results; a run continues it")
+    add(
+        "--all",
+        type=Path,
+        metavar="FOLDER",
+        help="digits and all known sets in FOLDER (see prepare); OUT is a folder then",
+    )
     options = parser.parse_args(arguments)
+    if options.targets and (unknown := set(options.targets) - set(options.modalities or STRIPS)):
+        parser.error(f"--targets must be among the modalities, however: {sorted(unknown)}")
     if options.data != "digits" and len(options.modalities) < 2:
         parser.error("--data FILE.npz must come with --modalities, two or more names")
     if options.zeros_are_real == []:
@@ -49,9 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         # Imported here, so that Ctrl-C is answered cleanly while PyTorch loads, too.
-        from examples.benchmarks.imputation.experiment import run
+        from examples.benchmarks.imputation.experiment import run, run_all
 
-        run(options)
+        if options.all:
+            run_all(options)
+        else:
+            run(options)
     except KeyboardInterrupt:
         print("Interrupted: what is finished is saved, if --json is given.")
         return INTERRUPTED

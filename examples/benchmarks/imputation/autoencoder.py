@@ -12,12 +12,13 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from examples.benchmarks.imputation.data import Part
+from examples.benchmarks.imputation.parts import Part
 from examples.benchmarks.imputation.training import mean_error, train
 
 LAYERS = (256, 128, 64)
 BLOCKS = 3
 BACK = 0.2  # weight of the way back
+STEPS = 2000
 
 
 class Cascade(nn.Module):
@@ -76,7 +77,7 @@ class ResidualAutoencoder:
             ]
             return torch.stack(errors).mean().item()
 
-        train(self.model, len(train_part), loss, error, steps=3000)
+        train(self.model, len(train_part), loss, error, steps=STEPS)
 
     @torch.no_grad()
     def predict(self, part: Part) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from sklearn.linear_model import BayesianRidge, RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
-from examples.benchmarks.imputation.data import Part, join
+from examples.benchmarks.imputation.parts import Part, join
 
 ALPHAS = np.logspace(-2, 6, 33)
 BLOCKS = 20  # of steps, that differ in which samples have them

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from torch import Tensor
 
+from examples.benchmarks.imputation.parts import Part
 from modimpute import valid_from_lengths
 
 LIMIT = 10.0  # deviations
@@ -20,54 +21,6 @@ SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 STRIPS = {"left": slice(0, 3), "middle": slice(3, 5), "right": slice(5, 8)}
 
 Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of the samples. ``exists`` has also the steps that a missing modality would have."""
-
-    modalities: dict[str, Tensor]  # (N, L, D), zero where not valid
-    valid: dict[str, Tensor]  # (N, L)
-    exists: dict[str, Tensor]  # (N, L)
-    labels: np.ndarray | None = None  # (N,) or (N, K)
-    groups: np.ndarray | None = None  # (N,), if the splits hold different groups
-
-    def __len__(self) -> int:
-        return len(self.exists[min(self.exists)])
-
-    def rows(self, rows: np.ndarray) -> "Part":
-        index = torch.as_tensor(rows)
-        tensors = (self.modalities, self.valid, self.exists)
-        arrays = (self.labels, self.groups)
-        return Part(
-            *({n: x[index] for n, x in group.items()} for group in tensors),
-            *(None if x is None else x[rows] for x in arrays),
-        )
-
-    def has(self, names: Sequence[str]) -> np.ndarray:
-        """Returns which samples lack none of the modalities, ``(N,)``."""
-        return torch.stack([self.valid[n].any(-1) for n in names]).all(0).numpy()
-
-    def hide(self, names: Sequence[str]) -> "Part":
-        """What a method may see: not these modalities, not the labels."""
-        kept = {n: x for n, x in self.modalities.items() if n not in names}
-        return Part(kept, {n: self.valid[n] for n in kept}, self.exists, None, self.groups)
-
-
-def join(first: Part, second: Part) -> Part:
-    """One part of both. Groups are numbered within each."""
-    groups = labels = None
-    if first.groups is not None and second.groups is not None:
-        groups = np.concatenate([first.groups, second.groups + first.groups.max() + 1])
-    if first.labels is not None and second.labels is not None:
-        labels = np.concatenate([first.labels, second.labels])
-    pairs = (
-        (first.modalities, second.modalities),
-        (first.valid, second.valid),
-        (first.exists, second.exists),
-    )
-    tensors = ({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs)
-    return Part(*tensors, labels, groups)
 
 
 @dataclass(frozen=True)
@@ -94,7 +47,7 @@ class DataSet:
             halves = GroupShuffleSplit(1, test_size=HELD_OUT, random_state=seed)
             train, held = next(halves.split(everything, groups=self.train.groups))
         else:
-            classes = is_classes(labels) and np.unique(labels, return_counts=True)[1].min() > 1
+            classes = is_classes(labels) and _enough_of_each(labels)
             train, held = train_test_split(
                 everything,
                 test_size=HELD_OUT,
@@ -102,6 +55,12 @@ class DataSet:
                 random_state=seed,
             )
         return self.train.rows(np.sort(train)), self.train.rows(np.sort(held))
+
+
+def _enough_of_each(labels: np.ndarray) -> bool:
+    """Whether each class can be on both sides."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return counts.min() > 1 and HELD_OUT * len(labels) >= len(counts)
 
 
 def is_classes(labels: np.ndarray | None) -> bool:
@@ -134,7 +93,7 @@ def load(
     for split in ("train", "test"):
         if split not in parts:
             raise ValueError(f"{path} must have {split}_{names[0]}, however: {sorted(arrays)}")
-    parts, zero = _standardised(_same_length(parts, names), names)
+    parts, zero = standardised(_same_length(parts, names), names)
     three = (parts["train"], parts.get("validation"), parts["test"])
     return DataSet(Path(path).stem, *three, zero, _digest(parts))
 
@@ -223,13 +182,14 @@ def _same_length(parts: Mapping[str, Part], names: Sequence[str]) -> dict[str, P
         exists = {}
         for name, v in valid.items():
             same = [other for other in valid.values() if other.shape == v.shape]
-            steps = torch.stack(same).any(0) if len(same) > 1 else torch.ones_like(v)
-            exists[name] = torch.where(v.any(-1, keepdim=True), v, steps)
+            steps = torch.stack(same).any(0)  # its own, or what the others of this length have
+            steps = torch.where(v.any(-1, keepdim=True), v, steps)
+            exists[name] = steps | ~steps.any(-1, keepdim=True)  # or all, if that is nothing
         padded[split] = replace(part, modalities=x, valid=valid, exists=exists)
     return padded
 
 
-def _standardised(
+def standardised(
     parts: Mapping[str, Part], names: Sequence[str]
 ) -> tuple[dict[str, Part], dict[str, Tensor]]:
     """Standardised by the valid steps of train, clipped, without columns that are constant there.

@@ -26,8 +26,15 @@ from rich.progress import (
 
 from examples.benchmarks.imputation.data import DataSet, load
 from examples.benchmarks.imputation.methods import METHODS, SEEDED, SLOW
-from examples.benchmarks.imputation.report import summarize, tables, write_json
+from examples.benchmarks.imputation.report import (
+    markdown,
+    summarize,
+    tables,
+    write_json,
+    write_text,
+)
 from examples.benchmarks.imputation.scoring import Scorer, error
+from examples.benchmarks.imputation.sets import found, options_of
 from examples.benchmarks.imputation.windows import Inapplicable
 
 PROTOCOL = 1  # a file of another one is not continued
@@ -57,6 +64,23 @@ def cases(modalities: tuple[str, ...], targets: tuple[str, ...] = ()) -> list[Ca
     return [Case(gone, tuple(n for n in modalities if n not in gone)) for gone in missing]
 
 
+def run_all(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Runs all sets that are in the folder; writes their files, and a table for the docs."""
+    here, missing = found(options.all)
+    for name in missing:
+        print(f"{name} is not in {options.all}: python -m examples.benchmarks.prepare {name}")
+    if options.json:
+        options.json.mkdir(parents=True, exist_ok=True)
+    reports = {name: run(options_of(options, name, own)) for name, own in here.items()}
+    text = markdown(reports)
+    if options.json:
+        write_text(options.json / "table.md", text)
+        print(f"Saved {options.json / 'table.md'}")
+    else:
+        print(text)
+    return reports
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Runs what the file does not have yet, and returns its content."""
     torch.set_num_threads(options.threads)
@@ -77,7 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 progress.update(bar, advance=1, description=f"{name}, seed {seed}: {case.name}")
                 if options.json:
                     write_json(options.json, report)
-    report["summary"] = summarize(report, data.test.groups)
+    report["summary"] = summarize(report, _groups(data, todo))
     if options.json:
         write_json(options.json, report)
         console.print(f"Saved {options.json}")
@@ -112,6 +136,8 @@ def _cells(
             report["skipped"][name] = str(reason)
             yield case
             continue
+        if not all(x.isfinite().all() for x in filled.values()):
+            raise ValueError(f"{name} must answer with finite values, however: {case.name}")
         rows = np.flatnonzero(data.test.has(case.targets))
         gains = scorer(data.test, filled, rows)
         row = {
@@ -133,6 +159,14 @@ def _complete(data: DataSet, scorer: Scorer, case: Case) -> float | None:
     """The score where nothing is missing."""
     gains = scorer(data.test, {}, np.flatnonzero(data.test.has(case.targets)))
     return None if gains is None else float(gains.mean())
+
+
+def _groups(data: DataSet, todo: list[Case]) -> dict[str, np.ndarray]:
+    """The groups of the samples that are scored."""
+    groups = data.test.groups
+    if groups is None:
+        return {}
+    return {case.name: groups[data.test.has(case.targets)] for case in todo}
 
 
 def _resume(options: argparse.Namespace, data: DataSet) -> dict[str, Any]:

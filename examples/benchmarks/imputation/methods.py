@@ -7,9 +7,10 @@ from torch import Tensor
 
 from examples.benchmarks.imputation import classical, windows
 from examples.benchmarks.imputation.autoencoder import ResidualAutoencoder
-from examples.benchmarks.imputation.data import DataSet, Part
+from examples.benchmarks.imputation.data import DataSet
 from examples.benchmarks.imputation.multivae import MultiVAE
 from examples.benchmarks.imputation.paper import Ensemble
+from examples.benchmarks.imputation.parts import Part
 
 
 class Method(Protocol):

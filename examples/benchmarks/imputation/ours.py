@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from examples.benchmarks.imputation.data import Part
+from examples.benchmarks.imputation.parts import Part
 
 
 class ModImpute:

@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from examples.benchmarks.imputation.data import Part
+from examples.benchmarks.imputation.parts import Part
 from examples.benchmarks.imputation.training import mean_error, train
 from modimpute import ModalityTranslator, TranslatorEnsemble
 
 WIDTH = 64
 PLACES = 16  # of sequences not longer than this, each step has a vector of its own
 NOISE = 0.2  # in what is read, not in what is to be said
-CHUNK = 256  # samples at once
+CHUNK = 1024  # samples at once
+STEPS, EPOCHS = 1500, 8  # at least
+BATCH = 128
 
 
 class Ensemble:
@@ -55,7 +57,9 @@ class Ensemble:
             filled = {target: self._fill(model, validation, target)}
             return mean_error(filled, validation).item()
 
-        train(model, len(part), loss, error, learning_rate=3e-3, weight_decay=0.05)
+        steps = max(STEPS, EPOCHS * len(part) // BATCH)
+        options = {"learning_rate": 3e-3, "weight_decay": 0.05, "batch_size": BATCH}
+        train(model, len(part), loss, error, steps=steps, **options)
         return model
 
     def _answer(self, model, part: Part, modalities, target: str) -> Tensor:

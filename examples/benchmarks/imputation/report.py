@@ -11,12 +11,19 @@ from rich.table import Table
 
 from examples.benchmarks.imputation.methods import METHODS, OURS
 from examples.benchmarks.imputation.scoring import standard_error
+from examples.benchmarks.imputation.sets import SETS
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def summarize(report: Mapping[str, Any], groups: np.ndarray | None = None) -> dict[str, Any]:
-    """Ours against the best other method, for each target and over all of them."""
+def summarize(
+    report: Mapping[str, Any], groups: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Ours against the best other method, for each target and over all of them.
+
+    ``groups``: those of the samples that are scored, for each target, if samples have any.
+    """
+    groups = groups or {}
     single = _compare(report["rows"], report["samples"], groups)
     several = _compare(report["several"], report["samples"], groups)
     ratios = [row["ratio"] for row in single.values() if row["ratio"] is not None]
@@ -24,7 +31,9 @@ def summarize(report: Mapping[str, Any], groups: np.ndarray | None = None) -> di
     return {"geometric_mean": mean, "targets": single, "several": several}
 
 
-def _compare(rows: Rows, samples: Mapping[str, str], groups: np.ndarray | None) -> dict[str, Any]:
+def _compare(
+    rows: Rows, samples: Mapping[str, str], groups: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     results = {}
     for target in dict.fromkeys(row["target"] for row in rows):
         mse, score = values(rows, target, "mse"), values(rows, target, "score")
@@ -39,11 +48,10 @@ def _compare(rows: Rows, samples: Mapping[str, str], groups: np.ndarray | None) 
             rival = max(others, key=others.__getitem__)
             ours, theirs = (_samples(samples, rows, target, name) for name in (OURS, rival))
             difference = ours - theirs
-            known = groups if groups is not None and len(groups) == len(difference) else None
             result |= {
                 "best_score": rival,
                 "score_difference": float(difference.mean()),
-                "standard_error": standard_error(difference, known),
+                "standard_error": standard_error(difference, groups.get(target)),
             }
         results[target] = result
     return results
@@ -97,8 +105,67 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     return found
 
 
+def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Two tables of all sets: errors and scores."""
+    parts = []
+    for value, what in (("mse", "Test MSE"), ("score", "Score of the fixed linear model")):
+        names = [
+            n
+            for n in METHODS
+            if any(n == r["method"] for x in reports.values() for r in x["rows"])
+        ]
+        last = ["ratio to the best other"] if value == "mse" else ["complete"]
+        head = ["set", "missing", *names, *last]
+        lines = [f"{what}:", "", "| " + " | ".join(head) + " |"]
+        lines.append("|" + "---|" * 2 + "---:|" * (len(head) - 2))
+        for data, report in reports.items():
+            targets = dict.fromkeys(row["target"] for row in report["rows"])
+            for target in targets:
+                cells = values(report["rows"], target, value)
+                texts = [
+                    with_spread(cells[n]) if n in cells and None not in cells[n] else ""
+                    for n in names
+                ]
+                if value == "mse":
+                    compared = report["summary"]["targets"][target]
+                    texts.append("" if compared["ratio"] is None else f"{compared['ratio']:.2f}")
+                else:
+                    complete = report["complete"][target]
+                    texts.append("" if complete is None else f"{complete:.3f}")
+                lines.append("| " + " | ".join([data, target, *texts]) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, *_closing(reports)]) + "\n"
+
+
+def _closing(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    ratios = [
+        target["ratio"]
+        for name, report in reports.items()
+        for target in report["summary"]["targets"].values()
+        if target["ratio"] is not None and name in SETS and SETS[name].signal
+    ]
+    if ratios:
+        mean = np.exp(np.mean(np.log(ratios)))
+        lines.append(f"Geometric mean of the ratios, sets with signal: {mean:.3f}")
+    skipped = {name: why for report in reports.values() for name, why in report["skipped"].items()}
+    ran = {row["method"] for report in reports.values() for row in report["rows"]}
+    lines += [f"{name} did not run: {why}" for name, why in skipped.items() if name not in ran]
+    return lines
+
+
+def with_spread(x: Sequence[float]) -> str:
+    deviation = spread(x)
+    mean = f"{np.mean(x):.3f}"
+    return mean if not deviation else f"{mean} ± {deviation:.3f}"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Writes all or nothing: a killed run leaves the file of the last finished cell."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

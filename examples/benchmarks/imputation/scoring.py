@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from examples.benchmarks.imputation.data import DataSet, Part, is_classes
+from examples.benchmarks.imputation.data import DataSet, is_classes
+from examples.benchmarks.imputation.parts import Part
 
 ALPHAS = np.logspace(-2, 6, 33)
 DRAWS = 1000  # of the bootstrap

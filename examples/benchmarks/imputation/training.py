@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from examples.benchmarks.imputation.data import Part
+from examples.benchmarks.imputation.parts import Part
 
 
 def train(

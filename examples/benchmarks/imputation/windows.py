@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
 from examples.benchmarks.imputation.classical import ALPHAS
-from examples.benchmarks.imputation.data import Part, join
+from examples.benchmarks.imputation.parts import Part, join
 
 WIDTHS = (1, 2, 5, 10)  # steps on either side
 EXAMPLES = 20_000  # training steps, evenly drawn where there are more

@@ -109,18 +109,23 @@ class Iterative(Classical):
     Each one reads the features that correlate most with it, so that hundreds of features are
     feasible, and the more features there are, the fewer the rounds. It is fitted on complete
     samples and on copies of some of them that lack the target, as those do that it shall fill.
+    A whole modality is a hard case: the rounds begin at its mean, and end near ridge regression
+    at best. Values stay near those of train, else they may grow from round to round.
     """
 
     def fit_one(self, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> IterativeImputer:
         target = np.where(v[:, :, None], y, np.nan).reshape(len(y), -1)
         lacking = np.full_like(target[:: max(1, len(x) // 100)], np.nan)
         rows = np.concatenate([x, x[:: max(1, len(x) // 100)]])
+        seen = np.concatenate([x, y.reshape(len(y), -1)], 1)
         model = IterativeImputer(
             BayesianRidge(),
             max_iter=max(2, min(ROUNDS, FEATURES // target.shape[1])),
             n_nearest_features=min(NEAREST, x.shape[1] + target.shape[1] - 1),
             skip_complete=True,
             keep_empty_features=True,
+            min_value=1.5 * seen.min(0),
+            max_value=1.5 * seen.max(0) + 1e-9,
             random_state=self.seed,
         )
         with warnings.catch_warnings():

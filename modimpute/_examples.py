@@ -84,7 +84,7 @@ class Examples(nn.Module):
             x = moments.standardize(sources[name], valid.get(name), EPS)
             index = self._index(name, x, valid.get(name), length, exists)
             taken = _take(x, index.flatten(1))
-            blocks.append(taken.view(x.shape[0], index.shape[1], -1))
+            blocks.append(taken.view(x.shape[0], index.shape[1], self.sizes[name]))
         dtype = self.target.mean.dtype
         return torch.cat([block.to(dtype) for block in blocks], -1)
 
@@ -104,7 +104,7 @@ class Examples(nn.Module):
         taken = _take(there.unsqueeze(-1).to(y.dtype), rows).view(shape) > 0
         if self.window is not None:  # steps that do not exist are no examples
             taken = taken & there.unsqueeze(-1)
-        return _take(y, rows).view(*shape, -1), taken
+        return _take(y, rows).view(*shape, self.target_dim), taken
 
     def answers(self, y: Tensor, length: int, exists: Tensor | None) -> Tensor:
         """Returns what was said of examples ``(B, E, steps * D)`` step by step, ``(B, L, D)``."""

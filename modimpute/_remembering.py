@@ -146,7 +146,7 @@ class Remembering(nn.Module):
             y = x.new_zeros(*x.shape[:2], self.examples.target_size)
             y = first_served(answers, y)
             y = self.examples.answers(y, length, exists)
-        if True not in list(has.values()):  # no source: no opinion
+        if not any(who is True for who in has.values()):  # no source: no opinion
             heard = some.new_zeros((some.shape[0], 1), dtype=torch.bool)
             for who in has.values():
                 heard = heard | who

@@ -134,7 +134,7 @@ class KernelTranslator(Remembering):
         distance = self._distance(x.flatten(0, 1), memory)
         product = self._product(distance, self.width * self.spread[number])
         y = product.to(x.dtype) @ self.coefficients[number] + self.offset[number]
-        return y.view(x.shape[0], x.shape[1], -1)
+        return y.view(x.shape[0], x.shape[1], y.shape[-1])
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Returns the distances ``(n, m)`` of rows, in ``float32`` or wider."""

@@ -201,7 +201,7 @@ class RetrievalTranslator(Remembering):
             x.flatten(0, 1), number, self.memory, self.values, self.value_valid,
             self._hidden_from(number, owner, self.available, self.owner),
         )  # fmt: skip
-        return y.view(x.shape[0], x.shape[1], -1)
+        return y.view(x.shape[0], x.shape[1], y.shape[-1])
 
     def _hidden_from(
         self, number: int, index: Tensor | None, available: Tensor, owner: Tensor
@@ -242,9 +242,9 @@ class RetrievalTranslator(Remembering):
         weights = (self.share.softmax(0).view(-1, 1, 1) * weights).sum(0)
         there = value_valid.to(x.dtype)
         known = weights @ there
-        steps = values.view(len(values), there.shape[1], -1)
+        steps = values.view(len(values), there.shape[1], self.target_dim)
         y = weights @ (steps * there.unsqueeze(-1)).flatten(1)
-        y = y.view(len(x), there.shape[1], -1) / (known + TINY).unsqueeze(-1)
+        y = y.view(x.shape[0], there.shape[1], self.target_dim) / (known + TINY).unsqueeze(-1)
         total = weights.sum(-1, keepdim=True)
         corrected: Tensor = y.flatten(1) + self.correction(total * z - weights @ keys)
         return corrected

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from modimpute import (
     ConsistencyLoss,
     CrossModalAttentionFusion,
+    KernelTranslator,
+    LinearTranslator,
     ModalityImputer,
     ModalityTranslator,
+    RetrievalTranslator,
     TranslatorEnsemble,
 )
 
@@ -220,6 +223,41 @@ class Case:
         printer.text(self.name)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedCase(Case):
+    """A module that remembers examples: built, it is fitted to random ones."""
+
+    def build(self, **options):
+        torch.manual_seed(0)
+        module = self.make(**options)
+        if not any(x.is_meta for x in module.buffers()):
+            g = torch.Generator().manual_seed(1)
+            for member in module.modules():
+                if hasattr(member, "remember"):
+                    self.remember(member, g)
+        module = randomize(module)
+        for name, buffer in module.named_buffers():
+            if name.endswith("weighing.weight"):  # of the members, for each subset
+                buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(2)))
+                buffer.div_(buffer.sum(-1, keepdim=True) + 0.5)
+        return module
+
+    def remember(self, member, generator):
+        """Fits to examples that lack some modalities, of lengths that are not those of tests."""
+        dims = member.source_dim if member.joint else {"source": member.source_dim}
+        like = member.examples.target.mean
+        shape, options = (12, 4), {"generator": generator}
+        x = {n: torch.randn(*shape, d, **options).to(like) for n, d in dims.items()}
+        valid = {n: torch.rand(shape, **options) < 0.8 for n in dims}
+        for number, name in enumerate(dims):
+            valid[name][number] = False
+        target = sum(t[..., :1] for t in x.values()) + torch.arange(TARGET_DIM).to(like)
+        there = torch.rand(shape, **options) < 0.9
+        if not member.joint:
+            x, valid = x["source"], valid["source"]
+        member.fit(x, target, valid=valid, target_valid=there)
+
+
 def randomize(module, seed=0):
     """Adds noise to every parameter: a learned vector that is zero hides what is done with it."""
     g = torch.Generator().manual_seed(seed)
@@ -283,6 +321,34 @@ def fusion(**options):
 
 def imputer(dims=None, **options):
     return ModalityImputer(dims or DIMS, **{**SIZES, "num_slots": 3, **options})
+
+
+def memory(kind, joint, *, device=None, dtype=None, target_dim=TARGET_DIM, aligned=True, **view):
+    """Returns a member that remembers; what sizes a transformer means nothing to it."""
+    dims = {"text": DIMS["text"], "audio": DIMS["audio"]} if joint else 3
+    options = {
+        "linear": {},
+        "gaussian": {"memory_size": 9},  # fewer than there are examples
+        "laplace": {"kernel": "laplace", "memory_size": 64},
+        "retrieval": {"key_dim": 5, "num_heads": 2, "hidden_dim": 6, "memory_size": 64},
+    }[kind]
+    if kind == "retrieval":
+        options |= {"steps": 2, "batch_size": 8}
+    view = {key: value for key, value in view.items() if key in VIEW}
+    makers = {"linear": LinearTranslator, "retrieval": RetrievalTranslator}
+    make = makers.get(kind, KernelTranslator)
+    return make(dims, target_dim, aligned=aligned, device=device, dtype=dtype, **options, **view)
+
+
+def weighted_ensemble(*, device=None, dtype=None, **sizes):
+    """Returns an ensemble that adds up what single and joint members say, a network too."""
+    place = {"device": device, "dtype": dtype}
+    members = {
+        "pair": memory("laplace", True, window=1, patch=1, **place),
+        "audio": translator(DIMS["audio"], **sizes, **place),
+    }
+    options = {**SIZES, **sizes, **place}
+    return TranslatorEnsemble(members, TARGET_DIM, combination="weights", **options)
 
 
 def loss(metric, reduction, **options):  # noqa: ARG001
@@ -355,6 +421,28 @@ def _imputer(targets, *, aligned):
     return keys if aligned else (*keys, *_block("hub.block."))
 
 
+def _examples(prefix, names):
+    kinds = ("count", "mean", "residue", "deviation")
+    keys = tuple(f"{prefix}examples.sources.@{name}.{kind}" for name in names for kind in kinds)
+    return (*keys, *(f"{prefix}examples.target.{kind}" for kind in kinds))
+
+
+def _memory(kind, names, prefix=""):
+    own = {
+        "linear": ("weight", "offset", "penalty"),
+        "retrieval": ("metric", "sharpness", "share", "memory", "values", "value_valid"),
+    }.get(kind, ("memory", "coefficients", "offset", "width", "penalty", "spread"))
+    if kind == "retrieval":
+        own += ("available", "owner")
+    keys = (*(f"{prefix}{key}" for key in own), *_examples(prefix, names))
+    if kind != "retrieval":
+        return keys
+    layers = [f"{part}.{what}" for part in ("hidden", "norm", "bend") for what in WEIGHT_BIAS]
+    return (*keys, f"{prefix}key.weight", *(f"{prefix}{x}" for x in layers),
+            f"{prefix}correction.weight")  # fmt: skip
+
+
+VIEW = ("source_places", "target_places", "window", "patch")
 WEIGHT_BIAS = ("weight", "bias")
 DIMS = {"text": 4, "audio": 3, "vision": 2}  # not in the order of the names
 _PAIR = {"text": DIMS["text"], "audio": DIMS["audio"]}
@@ -475,3 +563,41 @@ IMPUTERS = [
 ]
 LAYERS = [*TRANSLATORS, *ENSEMBLES, *FUSIONS]
 CASES = [*LAYERS, *LOSSES]
+# Not in LAYERS: they have buffers, and nothing that drops out or is zero at first.
+MEMORIES = [
+    FittedCase(
+        f"{kind}-{'joint' if joint else 'single'}-{'aligned' if aligned else 'unaligned'}-{name}",
+        functools.partial(memory, kind, joint, aligned=aligned, **view),
+        _PAIR if joint else {"source": 3},
+        {name: "target" if aligned else name for name in (_PAIR if joint else {"source": 3})},
+        takes_target=True,
+        aligned=aligned,
+        keys=_memory(kind, ("audio", "text") if joint else ("source",)),
+    )
+    for kind, joint, aligned, name, view in [
+        ("linear", True, True, "places", {"source_places": 5, "target_places": 4}),
+        ("linear", False, False, "window", {"window": 2, "patch": 1}),
+        ("gaussian", True, False, "places", {"source_places": 3, "target_places": 5}),
+        ("gaussian", False, True, "window", {"window": 1, "patch": 1}),
+        ("laplace", True, True, "places", {"source_places": 5, "target_places": 4}),
+        ("retrieval", True, True, "window", {"window": 1, "patch": 1}),
+        ("retrieval", True, False, "places", {"source_places": 4, "target_places": 4}),
+        ("retrieval", False, True, "places", {"source_places": 3, "target_places": 4}),
+    ]
+]
+WEIGHTED = [
+    FittedCase(
+        "ensemble-weights",
+        weighted_ensemble,
+        _PAIR,
+        dict.fromkeys(_PAIR, "target"),
+        takes_target=True,
+        keys=(
+            *_translator(_A),
+            *_memory("laplace", ("audio", "text"), "translators.@pair."),
+            "weighing.weight",
+            "weighing.mean",
+        ),
+    )
+]
+FITTED = [*MEMORIES, *WEIGHTED]

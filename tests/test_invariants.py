@@ -9,6 +9,7 @@ from cases import (
     CASES,
     DIMS,
     ENSEMBLES,
+    FITTED,
     FUSIONS,
     LAYERS,
     LOSSES,
@@ -31,12 +32,14 @@ EXAMPLES = 12
 close = functools.partial(torch.testing.assert_close, rtol=1e-9, atol=1e-10)
 seeds = st.integers(0, 2**16)
 
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_case = pytest.mark.parametrize("case", [*CASES, *FITTED], ids=str)
 each_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
 each_translator = pytest.mark.parametrize("case", TRANSLATORS, ids=str)
 each_ensemble = pytest.mark.parametrize("case", ENSEMBLES, ids=str)
 each_fusion = pytest.mark.parametrize("case", FUSIONS, ids=str)
-each_by_name = pytest.mark.parametrize("case", [*ENSEMBLES, *FUSIONS], ids=str)
+each_by_name = pytest.mark.parametrize(
+    "case", [*ENSEMBLES, *FUSIONS, *(c for c in FITTED if c.takes_mapping)], ids=str
+)
 aligned_pair = pytest.mark.parametrize(
     "case", [c for c in (*ENSEMBLES, *FUSIONS) if c.aligned and c.left_padding], ids=str
 )
@@ -137,7 +140,9 @@ def test_order_of_constructor_names_changes_nothing(case):
         assert torch.equal(case.call(twin, batch), case.call(module, batch))
 
 
-@pytest.mark.parametrize("case", [*LAYERS, *(c for c in LOSSES if "none" in c.name)], ids=str)
+@pytest.mark.parametrize(
+    "case", [*LAYERS, *FITTED, *(c for c in LOSSES if "none" in c.name)], ids=str
+)
 @law
 def test_neighbours_change_nothing(case, data):
     module = built(case)

@@ -136,12 +136,15 @@ class Remembering(nn.Module):
         length, exists = self._check(sources, valids, target_length, target_valid)
         some = sources[min(sources)]
         has = who_has(tuple(self._dims), sources, valids)
+        # Also where nobody has anything, all parameters take part: distributed training waits.
+        nobody = [(0, some.new_zeros((some.shape[0], 1), dtype=torch.bool))]
+        chosen = candidates(self._subsets, has) or nobody
         # Distances and long sums are lost in half precision.
         with torch.autocast(some.device.type, enabled=False):
             x = self.examples.features(sources, valids, length, exists)
             answers = [
                 (served, self._answer(self._masked(x, number), number, index))
-                for number, served in candidates(self._subsets, has)
+                for number, served in chosen
             ]
             y = x.new_zeros(*x.shape[:2], self.examples.target_size)
             y = first_served(answers, y)

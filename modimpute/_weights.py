@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._subsets import Subset, all_subsets
@@ -50,7 +51,8 @@ class Weights(nn.Module):
         has: Mapping[str, Tensor | bool],
     ) -> Tensor:
         """Returns ``(B, L, target_dim)``; who is not heard leaves the share to the mean."""
-        weight = self.weight[self._row(has)]  # (n) or (B, 1, n)
+        row = self._row(has)
+        weight = F.embedding(row, self.weight) if isinstance(row, Tensor) else self.weight[row]
         total = self.mean.view(1, 1, -1)
         for name, x in said.items():
             share = weight[..., self.members.index(name)].unsqueeze(-1)

@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -207,7 +208,9 @@ class RetrievalTranslator(Remembering):
         self, number: int, index: Tensor | None, available: Tensor, owner: Tensor
     ) -> Tensor:
         """Returns ``(1 or n, N)``: what may not be seen, as it lacks a source or is one's own."""
-        hidden = ~available[:, self._columns(number)].all(-1).unsqueeze(0)
+        there = available.unbind(-1)
+        lacks = [~there[column] for column in self._columns(number)]
+        hidden = functools.reduce(torch.logical_or, lacks).unsqueeze(0)
         if index is not None:
             hidden = hidden | (index.unsqueeze(-1) == owner)
         return hidden

@@ -161,6 +161,11 @@ class Case:
         return "reconstructed" in self.dims
 
     @property
+    def learns(self):
+        """Whether it has parameters."""
+        return any(True for _ in built(self).parameters())
+
+    @property
     def takes_mapping(self):
         """Whether the module takes modalities by name."""
         return "source" not in self.dims and not self.is_loss

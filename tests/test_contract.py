@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import (
     CASES,
+    FITTED,
     FUSIONS,
     IMPUTERS,
     LAYERS,
@@ -29,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 import modimpute
 
-each_case = pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
+each_case = pytest.mark.parametrize("case", [*CASES, *IMPUTERS, *FITTED], ids=str)
 each_layer = pytest.mark.parametrize("case", [*LAYERS, *IMPUTERS], ids=str)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Not attributes: where the parameters are tells it.
@@ -47,7 +48,7 @@ def test_every_public_class_has_a_case():
     classes = {item for item in classes if inspect.isclass(item)}
     # These two learn nothing; their own tests hold what fits them of all this.
     classes -= {modimpute.ModalityDropout, modimpute.ModalityNormalizer}
-    assert {type(case.build()) for case in [*CASES, *IMPUTERS]} == classes
+    assert {type(case.build()) for case in [*CASES, *IMPUTERS, *FITTED]} == classes
 
 
 @each_case
@@ -60,9 +61,12 @@ class TestState:
         keys = [key for key in case.keys if not key.endswith("places.weight")]
         assert list(module.state_dict()) == keys
 
-    def test_everything_is_a_parameter(self, case):
+    def test_everything_is_a_parameter_or_remembered(self, case):
         module = case.build()
-        assert {name for name, _ in module.named_parameters()} == set(case.keys)
+        names = {name for name, _ in module.named_parameters()}
+        remembered = {name for name, _ in module.named_buffers()}
+        assert names | remembered == set(case.keys)
+        assert not remembered or case in FITTED
 
     def test_attributes_rebuild_the_module(self, case):
         module = case.build()

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from cases import CASES, IMPUTERS, LAYERS, Batch, built, weighted
+from cases import CASES, FITTED, IMPUTERS, LAYERS, Batch, built, weighted
 
 # Few and small: to make a graph takes seconds.
 GRAPHS = (
@@ -17,8 +17,13 @@ GRAPHS = (
     "fusion-last-aligned",
     "fusion-attention-unaligned",
     "loss-cosine-mean",
+    "linear-joint-aligned-places",
+    "laplace-joint-aligned-places",
+    "gaussian-single-aligned-window",
+    "retrieval-joint-unaligned-places",
+    "ensemble-weights",
 )
-DYNAMIC_GRAPHS = ("translator-aligned", "fusion-last-aligned")
+DYNAMIC_GRAPHS = ("translator-aligned", "fusion-last-aligned", "ensemble-weights")
 ONNX_GRAPHS = ("translator-unaligned", "ensemble-mixed", "fusion-attention-unaligned")
 TOLERANCES = {  # against float64
     "float64": {"rtol": 1e-9, "atol": 1e-9},
@@ -29,7 +34,9 @@ TOLERANCES = {  # against float64
 
 def each(names):
     """Runs a test for some of the cases."""
-    return pytest.mark.parametrize("case", [c for c in CASES if c.name in names], ids=str)
+    return pytest.mark.parametrize(
+        "case", [c for c in (*CASES, *FITTED) if c.name in names], ids=str
+    )
 
 
 each_precision = pytest.mark.parametrize("precision", TOLERANCES)
@@ -79,7 +86,7 @@ def check(case, precision, output):
     torch.testing.assert_close(output.double(), expected(case), **TOLERANCES[precision])
 
 
-@pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *IMPUTERS, *FITTED], ids=str)
 @each_precision
 def test_eager(case, precision):
     module, batch = module_of(case, precision), batch_of(case, precision)
@@ -89,7 +96,7 @@ def test_eager(case, precision):
             check(case, precision, case.call(module, batch).detach())
 
 
-@pytest.mark.parametrize("case", [*CASES, *IMPUTERS], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *IMPUTERS, *FITTED], ids=str)
 @each_precision
 def test_gradients_are_finite(case, precision):
     module, batch = module_of(case, precision).train(), batch_of(case, precision)
@@ -102,7 +109,7 @@ def test_gradients_are_finite(case, precision):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("case", LAYERS, ids=str)
+@pytest.mark.parametrize("case", [*LAYERS, *FITTED], ids=str)
 def test_half_precision_parameters(case, dtype):
     module = built(case, dtype, num_layers=1)
     for training in (True, False):
@@ -133,7 +140,7 @@ def test_compiled(case, training, grad, precision):
     with torch.set_grad_enabled(grad), lower(precision):
         output = case.call(compiled, batch)
         check(case, precision, output.detach())
-        if grad and not case.is_loss:
+        if grad and not case.is_loss and case.learns:
             compare_gradients(module, output, case.call(module, batch), precision)
         # Other samples, of which others miss other modalities: the same graph.
         other = batch_of(case, precision, seed=1, empty=2)

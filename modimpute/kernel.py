@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
@@ -130,22 +131,28 @@ class KernelTranslator(Remembering):
         return f"{super().extra_repr()}, {more}"
 
     def _answer(self, x: Tensor, number: int, index: Tensor | None) -> Tensor:  # noqa: ARG002
-        memory = self._masked(self.memory, number)
-        distance = self._distance(x.flatten(0, 1), memory)
+        distance = self._distance(x.flatten(0, 1), self.memory, number)
         product = self._product(distance, self.width * self.spread[number])
         y = product.to(x.dtype) @ self.coefficients[number] + self.offset[number]
         return y.view(x.shape[0], x.shape[1], y.shape[-1])
 
-    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """Returns the distances ``(n, m)`` of rows, in ``float32`` or wider."""
+    def _distances(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """Returns each source's share ``(n, m)`` of the distances, in ``float32`` or wider.
+
+        Shares add up: those of a subset to its distances.
+        """
         dtype = torch.promote_types(a.dtype, torch.float32)
-        a, b = a.to(dtype), b.to(dtype)
+        sizes = list(self.examples.sizes.values())
+        pairs = zip(
+            torch.split(a.to(dtype), sizes, -1), torch.split(b.to(dtype), sizes, -1), strict=True
+        )
         if self.kernel == "laplace":
-            sizes = self.examples.sizes.values()
-            root = torch.cat([a.new_full((size,), size**-0.5) for size in sizes])
-            return torch.cdist(a * root, b * root, p=1.0)
-        squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1)
-        return (squares - 2 * (a @ b.mT)).clamp(min=0)
+            return [torch.cdist(x, y, p=1.0) * x.shape[-1] ** -0.5 for x, y in pairs]
+        return [squared_distance(x, y) for x, y in pairs]
+
+    def _distance(self, a: Tensor, b: Tensor, number: int) -> Tensor:
+        shares = self._distances(a, b)
+        return functools.reduce(torch.add, [shares[i] for i in self._columns(number)])
 
     def _product(self, distance: Tensor, width: Tensor) -> Tensor:
         product: Tensor = torch.exp(-distance / width)
@@ -156,15 +163,14 @@ class KernelTranslator(Remembering):
         rows = rows.some(min(self.memory_size, CHOOSE), generator)
         if len(rows) < 2:
             return
-        x = self._masked(rows.x, number)
-        distance = wide(self._distance(x, x))
+        distance = wide(self._distance(rows.x, rows.x, number))
         spread = self._median(distance)
         weight = wide(rows.weight)
         y, y_mean = centred(wide(rows.y), weight)
         others = None if held is None else held.pick(self._has(held, number))
         if others is not None and len(others):
             others = others.some(min(self.memory_size, CHOOSE), generator)
-            far = wide(self._distance(self._masked(others.x, number), x))
+            far = wide(self._distance(others.x, rows.x, number))
         # Neighbouring windows say the same: leaving one out says nothing.
         judged = others is not None and len(others) > 0
         left_out = rows.weight if self.window is None or not judged else None
@@ -187,18 +193,19 @@ class KernelTranslator(Remembering):
         self.memory.zero_()
         self.memory[: len(kept)] = kept.x
         self.coefficients.zero_()
+        shares = self._distances(kept.x, kept.x)
         for number in range(len(self._subsets)):
-            rows, centres = (part.pick(self._has(part, number)) for part in (table, kept))
-            if not len(centres):
+            at, rows = self._has(kept, number), table.pick(self._has(table, number))
+            if not len(at):
                 self.offset[number] = 0.0
                 continue
             y, mean = centred(wide(rows.y), wide(rows.weight))
-            b = self._masked(centres.x, number)
-            self.spread[number] = self._median(self._distance(b, b))
+            distance = functools.reduce(torch.add, [shares[i] for i in self._columns(number)])
+            distance = distance[at][:, at]
+            self.spread[number] = self._median(distance)
             width = wide(self.width * self.spread[number])
-            own = self._product(wide(self._distance(b, b)), width)
-            solution = self._solve(own, rows, number, b, width, y)
-            at = self._has(kept, number)
+            own = self._product(wide(distance), width)
+            solution = self._solve(own, rows, number, kept.x[at], width, y)
             self.coefficients[number, at] = solution.to(self.coefficients.dtype)
             self.offset[number] = mean
 
@@ -212,8 +219,7 @@ class KernelTranslator(Remembering):
             return solve(complete(y, wide(rows.weight), lambda y: own @ solve(y)))
         left, right = penalty * own + 1e-8 * size * eye, torch.zeros_like(y[:size])
         for part, answer in zip(torch.split(rows.x, size), torch.split(y, size), strict=True):
-            a = self._masked(part, number)
-            product = self._product(wide(self._distance(a, b)), width)
+            product = self._product(wide(self._distance(part, b, number)), width)
             left, right = left + product.mT @ product, right + product.mT @ answer
         return _solver(left)(right)
 
@@ -234,6 +240,12 @@ class KernelTranslator(Remembering):
         upper = distance.triu(1)
         upper = upper[upper > 0]
         return upper.median() if len(upper) else distance.new_ones(())
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the squared Euclidean distances ``(n, m)`` of rows."""
+    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1)
+    return (squares - 2 * (a @ b.mT)).clamp(min=0)
 
 
 def _solver(a: Tensor) -> Callable[[Tensor], Tensor]:

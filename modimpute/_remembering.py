@@ -2,52 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from modimpute._checks import (
-    check_batch,
-    check_lengths,
-    check_modality_dims,
     check_sequence,
     check_sizes,
-    check_steps,
-    check_target_length,
-    check_valid,
-    check_valids,
 )
 from modimpute._examples import Examples
+from modimpute._reading import Given, check_call, dims_and_places, named
 from modimpute._subsets import candidates, first_served, solved_subsets, who_has
-from modimpute._valid import any_source, keep
+from modimpute._table import Table, table_of
+from modimpute._valid import keep
 
 HELD = 5  # without validation rows, every fifth sample judges windows
-
-
-@dataclass(frozen=True)
-class Table:
-    """Examples as rows: features, targets, which of them exist, which sources are there, whose."""
-
-    x: Tensor  # (n, F)
-    y: Tensor  # (n, Q)
-    weight: Tensor  # (n, Q), 1 where the target exists
-    has: Tensor  # (n, M) bool
-    owner: Tensor  # (n,) int64, the sample's number
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def pick(self, rows: Tensor) -> "Table":
-        return Table(*(part[rows] for part in vars(self).values()))
-
-    def some(self, most: int, generator: torch.Generator) -> "Table":
-        """Returns at most so many examples, drawn at random, in their order."""
-        if len(self) <= most:
-            return self
-        chosen = torch.randperm(len(self), generator=generator)[:most]
-        return self.pick(chosen.sort().values.to(self.x.device))
 
 
 class Remembering(nn.Module):
@@ -68,26 +38,14 @@ class Remembering(nn.Module):
         super().__init__()
         check_sizes(target_dim=target_dim, target_places=target_places)
         check_sizes(0, patch=patch, **({} if window is None else {"window": window}))
+        dims, places = dims_and_places(source_dim, source_places)
         self.joint = isinstance(source_dim, Mapping)
-        if isinstance(source_dim, Mapping):
-            check_modality_dims(source_dim)
-            source_dim = {name: source_dim[name] for name in sorted(source_dim)}
-            self.modality_dims, self.modalities = source_dim, tuple(source_dim)
-            dims = source_dim
-        else:
-            check_sizes(source_dim=source_dim)
-            dims = {"source": source_dim}
-        if isinstance(source_places, Mapping):
-            source_places = {name: source_places[name] for name in sorted(source_places)}
-            if tuple(source_places) != tuple(dims):
-                rule = f"source_places must have the names {tuple(dims)}"
-                raise ValueError(f"{rule}, however: {tuple(source_places)}")
-            places = source_places
-        else:
-            places = dict.fromkeys(dims, source_places)
-        check_sizes(**{f"source_places[{name!r}]": size for name, size in places.items()})
-        self.source_dim, self.target_dim = source_dim, target_dim
-        self.source_places, self.target_places = source_places, target_places
+        if self.joint:
+            self.modality_dims, self.modalities = dict(dims), tuple(dims)
+        # As given, with sorted names: a config rebuilds the module from them.
+        self.source_dim = dict(dims) if self.joint else source_dim
+        self.source_places = dict(places) if isinstance(source_places, Mapping) else source_places
+        self.target_dim, self.target_places = target_dim, target_places
         self.window, self.patch, self.aligned = window, patch, aligned
         self._dims = dims
         self._subsets = solved_subsets(tuple(dims))
@@ -106,9 +64,9 @@ class Remembering(nn.Module):
 
     def forward(
         self,
-        source: Tensor | Mapping[str, Tensor],
+        source: Given,
         *,
-        valid: Tensor | Mapping[str, Tensor] | None = None,
+        valid: Given | None = None,
         target_length: int | None = None,
         target_valid: Tensor | None = None,
     ) -> Tensor:
@@ -126,14 +84,14 @@ class Remembering(nn.Module):
 
     def _translate(
         self,
-        source: Tensor | Mapping[str, Tensor],
-        valid: Tensor | Mapping[str, Tensor] | None,
+        source: Given,
+        valid: Given | None,
         target_length: int | None,
         target_valid: Tensor | None,
         index: Tensor | None,
     ) -> Tensor:
         sources, valids = self._named(source, valid)
-        length, exists = self._check(sources, valids, target_length, target_valid)
+        length, exists = check_call(sources, valids, target_length, target_valid, self.aligned)
         some = sources[min(sources)]
         has = who_has(tuple(self._dims), sources, valids)
         # Also where nobody has anything, all parameters take part: distributed training waits.
@@ -159,10 +117,10 @@ class Remembering(nn.Module):
     @torch.no_grad()
     def fit(
         self,
-        source: Tensor | Mapping[str, Tensor],
+        source: Given,
         target: Tensor,
         *,
-        valid: Tensor | Mapping[str, Tensor] | None = None,
+        valid: Given | None = None,
         target_valid: Tensor | None = None,
         validation: Tensor | None = None,
         seed: int = 0,
@@ -199,7 +157,7 @@ class Remembering(nn.Module):
         picked_valid = {name: v[rows] for name, v in valids.items()}
         picked_target = None if target_valid is None else target_valid[rows]
         self.examples.observe(picked, picked_valid, target[rows], picked_target)
-        table = self._table(sources, valids, target, target_valid)
+        table = table_of(self.examples, sources, valids, target, target_valid)
         held = validation[table.owner]
         judged: Table | None = table.pick(held) if bool(held.any()) else None
         generator = torch.Generator().manual_seed(seed)
@@ -215,10 +173,10 @@ class Remembering(nn.Module):
     @torch.no_grad()
     def remember(
         self,
-        source: Tensor | Mapping[str, Tensor],
+        source: Given,
         target: Tensor,
         *,
-        valid: Tensor | Mapping[str, Tensor] | None = None,
+        valid: Given | None = None,
         target_valid: Tensor | None = None,
         seed: int = 0,
     ) -> Self:
@@ -236,7 +194,7 @@ class Remembering(nn.Module):
         """
         sources, valids = self._named(source, valid)
         self._check_fit(sources, valids, target, target_valid)
-        table = self._table(sources, valids, target, target_valid)
+        table = table_of(self.examples, sources, valids, target, target_valid)
         self._remember(table, torch.Generator().manual_seed(seed))
         return self
 
@@ -268,74 +226,13 @@ class Remembering(nn.Module):
         """Returns the places of the subset's sources among all."""
         return [i for i, name in enumerate(self._dims) if name in self._subsets[number]]
 
-    def _table(
-        self,
-        sources: Mapping[str, Tensor],
-        valids: Mapping[str, Tensor],
-        target: Tensor,
-        target_valid: Tensor | None,
-    ) -> Table:
-        size, length = target.shape[0], target.shape[1]
-        x = self.examples.features(sources, valids, length, target_valid)
-        y, there = self.examples.targets(target, target_valid)
-        has = []
-        for who in who_has(tuple(self._dims), sources, valids).values():
-            full = torch.full((size, 1), who is True, dtype=torch.bool, device=x.device)
-            has.append(who if isinstance(who, Tensor) else full)
-        count = x.shape[1]
-        owner = torch.arange(size, device=x.device).repeat_interleave(count)
-        weight = there.unsqueeze(-1).expand(*there.shape, self.target_dim)
-        table = Table(
-            x.flatten(0, 1),
-            y.flatten(0, 1).flatten(1),
-            weight.flatten(0, 1).flatten(1).to(y.dtype),
-            torch.cat(has, -1).repeat_interleave(count, 0),
-            owner,
-        )
-        return table.pick((table.weight.any(-1) & table.has.any(-1)).nonzero().squeeze(-1))
-
     def _named(
         self,
-        source: Tensor | Mapping[str, Tensor],
-        valid: Tensor | Mapping[str, Tensor] | None,
+        source: Given,
+        valid: Given | None,
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         device = self.examples.target.mean.device
-        if self.joint:
-            check_batch("source", source, self._dims, device)  # type: ignore[arg-type]
-            check_valids(valid, "source", source)  # type: ignore[arg-type]
-            return source, valid or {}  # type: ignore[return-value]
-        check_sequence("source", source, self._dims["source"], "source_dim")  # type: ignore[arg-type]
-        sources = {"source": source}
-        check_batch("source", sources, self._dims, device)  # type: ignore[arg-type]
-        if valid is None:
-            return sources, {}  # type: ignore[return-value]
-        check_valid("valid", valid, tuple(source.shape[:2]), source.device)  # type: ignore
-        return sources, {"source": valid}  # type: ignore[dict-item, return-value]
-
-    def _check(
-        self,
-        sources: Mapping[str, Tensor],
-        valids: Mapping[str, Tensor],
-        target_length: int | None,
-        target_valid: Tensor | None,
-    ) -> tuple[int, Tensor | None]:
-        """Checks a call and returns the number of target steps and which of them exist."""
-        some = sources[min(sources)]
-        if target_length is not None:
-            check_target_length(target_length)
-        elif target_valid is not None:
-            target_length = check_steps("target_valid", target_valid).shape[1]
-        elif not self.aligned:
-            rule = "target_length or target_valid must be given (aligned=False)"
-            raise ValueError(f"{rule}, however: both are None")
-        if self.aligned:
-            target_length = check_lengths("sources", sources, target_length)
-        assert target_length is not None
-        if target_valid is not None:
-            check_valid("target_valid", target_valid, (some.shape[0], target_length), some.device)
-        elif self.aligned:
-            target_valid = any_source(sources, valids)
-        return target_length, target_valid
+        return named(source, valid, self._dims, self.joint, device)
 
     def _check_fit(
         self,
@@ -349,4 +246,4 @@ class Remembering(nn.Module):
         if target.shape[0] != size:
             rule = "source and target must have one batch size"
             raise ValueError(f"{rule}, however: {size} and {target.shape[0]}")
-        self._check(sources, valids, target.shape[1], target_valid)
+        check_call(sources, valids, target.shape[1], target_valid, self.aligned)

@@ -118,3 +118,19 @@ def centred(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def wide(x: Tensor) -> Tensor:
     """Widens to ``float64``, or to the widest that the device has."""
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the squared Euclidean distances ``(n, m)`` of rows."""
+    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1)
+    return (squares - 2 * (a @ b.mT)).clamp(min=0)
+
+
+def solver(a: Tensor) -> Callable[[Tensor], Tensor]:
+    """Solves a symmetric system; where rounding made it indefinite, by its eigenvalues."""
+    factor, failed = torch.linalg.cholesky_ex(a)
+    if not bool(failed):
+        return lambda b: torch.cholesky_solve(b, factor)
+    values, basis = torch.linalg.eigh(a)
+    values = values.clamp(min=float(values[-1]) * 1e-12).unsqueeze(-1)
+    return lambda b: basis @ ((basis.mT @ b) / values)

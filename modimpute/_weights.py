@@ -72,6 +72,14 @@ class Weights(nn.Module):
         assert isinstance(row, int)
         return row
 
+    def shares(self) -> dict[Subset, dict[str, float]]:
+        """Returns the weights of members and mean by subset."""
+        shares = {}
+        for subset in self.subsets():
+            row = self.weight[self.row(subset)].tolist()
+            shares[subset] = dict(zip(self.members, row, strict=True)) | {"mean": 1 - sum(row)}
+        return shares
+
     def subsets(self) -> list[Subset]:
         """Returns the subsets that have weights: all of them, or one of each size."""
         if self.each:

@@ -1,15 +1,14 @@
 import functools
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from modimpute._asking import ask, check_widths, who_is_heard
 from modimpute._checks import (
     check_batch,
     check_choice,
     check_names,
-    check_sequence,
     check_shape,
     check_sizes,
     check_transformer,
@@ -19,17 +18,18 @@ from modimpute._checks import (
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
 from modimpute._positions import Places, rotation, step_positions
-from modimpute._subsets import Subset, who_has
+from modimpute._subsets import who_has
 from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
-from modimpute._weights import Weights, gather, moments
+from modimpute._weighable import Weighable
+from modimpute._weights import Weights
 
 __all__ = ["TranslatorEnsemble"]
 
 COMBINATIONS = ("transformer", "weights")
 
 
-class TranslatorEnsemble(nn.Module):
+class TranslatorEnsemble(Weighable):
     r"""Reconstructs a modality from several others: translators, and a combination of them.
 
     By default, the translations :math:`z_m` of the sources :math:`m` are concatenated over their
@@ -50,11 +50,11 @@ class TranslatorEnsemble(nn.Module):
     .. math:: \hat{y} = \mu + \sum_m w_{S,m} (z_m - \mu), \qquad w_{S,m} \ge 0, \quad
               \sum_m w_{S,m} \le 1
 
-    where :math:`\mu` is the mean of the target, whose share is what is left of one, and each
-    subset :math:`S` of the sources that a sample may have has weights of its own (beyond 6
-    sources: each number of them). :meth:`fit_weights` chooses them on samples that the members
-    were not fitted to, :attr:`weights` shows them, and :func:`fit_ensemble` does all of it.
-    Before, all members count alike. A sample with no source is answered with the mean.
+    where :math:`\mu` is the mean of the target, with what is left of one, and each subset
+    :math:`S` of the sources has weights of its own (beyond 6: each number of them).
+    :meth:`fit_weights` chooses them on held-out samples (before, all members count alike),
+    :attr:`weights` shows them, and :func:`fit_ensemble` does all of it. A sample with no source
+    is answered with the mean.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
@@ -92,10 +92,9 @@ class TranslatorEnsemble(nn.Module):
 
     References:
         Liu et al., arXiv 2401.10747 (as summarised: the reconstructions from vision and from
-        language are concatenated and passed through a further transformer). Our choice: the
-        learned vectors, members wider than the target. The weights: Wolpert, Stacked
-        Generalization, 1992; Breiman, Stacked Regressions, 1996 (non-negative). Our choice: the
-        mean among the members, weights per subset.
+        language are concatenated and passed through a further transformer). Breiman, Stacked
+        Regressions, 1996 (non-negative weights). Our choice: the learned vectors, members wider
+        than the target, the mean's share, weights per subset.
 
     Example:
         >>> ensemble = TranslatorEnsemble(
@@ -132,10 +131,8 @@ class TranslatorEnsemble(nn.Module):
         check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
         check_choice("combination", combination, COMBINATIONS)
         members = [Member.of(n, translators[n], target_dim) for n in sorted(translators)]
-        for member in members:
-            if combination == "weights" and member.width != target_dim:
-                rule = f'translators must have target_dim={target_dim} (combination="weights")'
-                raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
+        if combination == "weights":
+            check_widths(members, target_dim)
         super().__init__()
         self.target_dim, self.combination = target_dim, combination
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
@@ -190,8 +187,10 @@ class TranslatorEnsemble(nn.Module):
             self._members, sources, valid, target_length, target_valid, self._like.device
         )
         # A source that is absent still takes part in training: DDP and FSDP2 wait for it.
-        said = self._translate(sources, valid, length, target_valid, fill=self.training)
-        return self._combine(*said, who_has(self.modalities, sources, valid or {}), target_valid)
+        call = (self._members, self.translators, sources, valid or {}, length, target_valid)
+        said, heard = ask(*call, self._like, fill=self.training)
+        has = who_has(self.modalities, sources, valid or {})
+        return self._combine(said, heard, has, target_valid)
 
     def translate(
         self,
@@ -209,7 +208,8 @@ class TranslatorEnsemble(nn.Module):
         length, target_valid = check_sources(
             self._members, sources, valid, target_length, target_valid, self._like.device
         )
-        said, heard = self._translate(sources, valid, length, target_valid, fill=False)
+        call = (self._members, self.translators, sources, valid or {}, length, target_valid)
+        said, heard = ask(*call, self._like, fill=False)
         return {name: keep(heard[name], x) for name, x in said.items()}
 
     def combine(
@@ -236,107 +236,13 @@ class TranslatorEnsemble(nn.Module):
         check_valids(available, "translations", translations, argument="available")
         if target_valid is not None:
             check_valid("target_valid", target_valid, (size, length), self._like.device)
-        speaks = who_has([m.name for m in self._members], translations, available or {})
-        has: dict[str, Tensor | bool] = dict.fromkeys(self.modalities, False)
-        for member in self._members:  # a source is there if anyone who reads it says something
-            for source in member.dims:
-                mine, others = speaks[member.name], has[source]
-                if isinstance(mine, Tensor) and isinstance(others, Tensor):
-                    has[source] = mine | others
-                elif others is not True and mine is not False:
-                    has[source] = mine
+        has = who_is_heard(self._members, translations, available or {})
         return self._combine(translations, available or {}, has, target_valid)
-
-    @property
-    def weights(self) -> dict[Subset, dict[str, float]]:
-        """The share of each member, and of the mean, for each subset of the sources.
-
-        With ``combination="weights"``; beyond 6 sources, for one subset of each size.
-        """
-        self._check_weights("weights")
-        shares = {}
-        for subset in self.weighing.subsets():
-            row = self.weighing.weight[self.weighing.row(subset)].tolist()
-            shares[subset] = dict(zip(self.weighing.members, row, strict=True))
-            shares[subset]["mean"] = 1 - sum(row)
-        return shares
-
-    @torch.no_grad()
-    def fit_weights(
-        self,
-        sources: Mapping[str, Tensor],
-        target: Tensor,
-        *,
-        valid: Mapping[str, Tensor] | None = None,
-        target_valid: Tensor | None = None,
-        guard: float = 0.0,
-    ) -> Self:
-        """Chooses the weights, and the mean, on samples that the members were not fitted to.
-
-        Every subset of the sources is tried on the samples that have it.
-
-        Args:
-            sources: The source modalities that there are.
-            target: The target, ``(B, L, target_dim)``.
-            valid: Which source steps hold a real value. Default: all.
-            target_valid: Which target steps hold a real value. Default: all.
-            guard: The share of the target's variance that must be explained for the weights to
-                count in full; below, they are shrunk in proportion. For samples of other groups
-                (speakers, subjects) than those that are to come, 0.2 is a good value.
-
-        Returns:
-            The module itself.
-        """
-        self._check_weights("fit_weights")
-        check_sequence("target", target, self.target_dim, "target_dim")
-        steps = target.shape[:2]
-        there = target.new_ones(steps, dtype=torch.bool) if target_valid is None else target_valid
-        check_valid("target_valid", there, tuple(steps), target.device)
-        units = moments(target, there)
-        was_training = self.training
-        self.eval()
-        evidence = gather(
-            self.weighing, self.translate, sources, target, valid or {}, there, units
-        )
-        self.train(was_training)
-        self.weighing.choose(evidence, units[0], guard)
-        return self
-
-    def _check_weights(self, what: str) -> None:
-        if self.combination != "weights":
-            rule = f'{what} must be asked of an ensemble with combination="weights"'
-            raise ValueError(f"{rule}, however: combination={self.combination!r}")
 
     @property
     def _like(self) -> Tensor:
         """A tensor of our device and dtype."""
         return self.weighing.mean if self.combination == "weights" else self.output.weight
-
-    def _translate(
-        self,
-        sources: Mapping[str, Tensor],
-        valid: Mapping[str, Tensor] | None,
-        length: int,
-        target_valid: Tensor | None,
-        *,
-        fill: bool,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-        valid, dtype = valid or {}, self._like.dtype
-        kept = {name: keep(valid.get(name), sources[name]).to(dtype) for name in sorted(sources)}
-        said: dict[str, Tensor] = {}
-        heard: dict[str, Tensor | None] = {}
-        for member in self._members:
-            name, module = member.name, self.translators[member.name]
-            given = [source for source in member.dims if source in kept]
-            if given:
-                x = member.call(module, kept, valid, length, target_valid)
-                shape = (kept[given[0]].shape[0], length, member.width)
-                said[name] = check_shape(f"translators[{name!r}](...)", x, shape)
-                heard[name] = member.heard(kept, valid)
-            elif fill and (dummy := member.dummy(self._like)) is not None:
-                said[name] = module(dummy[0], valid=dummy[1], target_length=1)
-                heard[name] = self._like.new_zeros((1, 1), dtype=torch.bool)
-        return said, heard
 
     def _combine(
         self,

@@ -1,12 +1,13 @@
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from modimpute._checks import check_choice, check_sizes
-from modimpute._remembering import Remembering, Table
-from modimpute._ridge import Held, Ridge, centred, complete, wide
+from modimpute._remembering import Remembering
+from modimpute._ridge import Held, Ridge, centred, complete, solver, squared_distance, wide
+from modimpute._table import Table
 
 __all__ = ["KernelTranslator"]
 
@@ -215,13 +216,13 @@ class KernelTranslator(Remembering):
         penalty, size = float(self.penalty), len(own)
         eye = torch.eye(size, dtype=own.dtype, device=own.device)
         if len(rows) == size:  # the memory holds all
-            solve = _solver(own + penalty * eye)
+            solve = solver(own + penalty * eye)
             return solve(complete(y, wide(rows.weight), lambda y: own @ solve(y)))
         left, right = penalty * own + 1e-8 * size * eye, torch.zeros_like(y[:size])
         for part, answer in zip(torch.split(rows.x, size), torch.split(y, size), strict=True):
             product = self._product(wide(self._distance(part, b, number)), width)
             left, right = left + product.mT @ product, right + product.mT @ answer
-        return _solver(left)(right)
+        return solver(left)(right)
 
     def _most_complete(self, table: Table) -> tuple[Table, int]:
         """Returns the examples of the first subset that a fair share of all examples has."""
@@ -240,19 +241,3 @@ class KernelTranslator(Remembering):
         upper = distance.triu(1)
         upper = upper[upper > 0]
         return upper.median() if len(upper) else distance.new_ones(())
-
-
-def squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the squared Euclidean distances ``(n, m)`` of rows."""
-    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1)
-    return (squares - 2 * (a @ b.mT)).clamp(min=0)
-
-
-def _solver(a: Tensor) -> Callable[[Tensor], Tensor]:
-    """Solves a symmetric system; where rounding made it indefinite, by its eigenvalues."""
-    factor, failed = torch.linalg.cholesky_ex(a)
-    if not bool(failed):
-        return lambda b: torch.cholesky_solve(b, factor)
-    values, basis = torch.linalg.eigh(a)
-    values = values.clamp(min=float(values[-1]) * 1e-12).unsqueeze(-1)
-    return lambda b: basis @ ((basis.mT @ b) / values)

@@ -3,8 +3,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from modimpute._remembering import Remembering, Table
+from modimpute._remembering import Remembering
 from modimpute._ridge import Held, Ridge, centred, wide
+from modimpute._table import Table
 
 __all__ = ["LinearTranslator"]
 

@@ -75,8 +75,7 @@ def fit_ensemble(
             and ``remember`` are fitted by these, others are trained on the consistency loss.
         aligned: Whether steps of sources and target belong together. Default: if all have one
             length.
-        seed: The seed of what is drawn. The draws of networks use torch's generator, which is
-            seeded with it.
+        seed: The seed of all that is drawn (on a CPU), apart from your own members' first weights.
         progress: Whether to show a progress bar, if rich is installed.
 
     Returns:
@@ -110,7 +109,22 @@ def fit_ensemble(
         >>> {name: round(share, 1) for name, share in ensemble.weights["image", "sound"].items()}
         {'linear': 1.0, 'mean': 0.0}
     """
-    data = _checked(sources, target, valid, target_valid)
+    with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
+        torch.manual_seed(seed)
+        data = _checked(sources, target, valid, target_valid)
+        return _fitted(data, validation, groups, translators, aligned, seed, progress)
+
+
+def _fitted(
+    data: Data,
+    validation: Tensor | None,
+    groups: Tensor | None,
+    translators: Mapping[str, nn.Module] | None,
+    aligned: bool | None,
+    seed: int,
+    progress: bool,
+) -> TranslatorEnsemble:
+    target = data.target
     _check_rows("validation", validation, torch.bool, target)
     _check_rows("groups", groups, torch.int64, target)
     rows = data.there.any(-1).nonzero().squeeze(-1)
@@ -151,7 +165,6 @@ def fit_ensemble(
 def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> None:
     own, there = data.of(member), data.there.any(-1)
     if not isinstance(module, Fitted):
-        torch.manual_seed(seed)
         kept = (there & ~held).nonzero().squeeze(-1)
         train(module, own, kept, held.nonzero().squeeze(-1), seed)
         return

@@ -1,22 +1,20 @@
-import copy
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modimpute._checks import check_device, check_sizes, check_tensor
-from modimpute._remembering import Remembering, Table
+from modimpute._checks import check_sizes
+from modimpute._keys import Keys
+from modimpute._leave_one_out import start, train_leave_one_out
+from modimpute._reading import Given, check_index
+from modimpute._remembering import Remembering
+from modimpute._table import Table
 
 __all__ = ["RetrievalTranslator"]
 
 TINY = 1e-6
-COMPLETE = 0.5  # of the training steps, the share in which no source is dropped
-EVALUATIONS = 12
-SAMPLE = 512  # examples that set the scale
 
 
 class RetrievalTranslator(Remembering):
@@ -40,10 +38,9 @@ class RetrievalTranslator(Remembering):
     call :meth:`remember`, then ``forward`` with ``index``, the number of each sample among the
     remembered ones, which leaves it out.
 
-    Before :meth:`fit` or :meth:`remember` the answer is zero. A sample with no valid source
-    step is answered with zeros: no opinion. The memory takes ``memory_size`` times the number
-    of features and answers; an answer costs one product with it. If there are more examples, a
-    random part is kept.
+    Before the answer is zero. A sample with no valid source step is answered with zeros: no
+    opinion. The memory takes ``memory_size`` times the number of features and answers, and an
+    answer costs one product with it. Of more examples, a random part is kept.
 
     Args:
         source_dim: As of :class:`LinearTranslator`.
@@ -127,10 +124,8 @@ class RetrievalTranslator(Remembering):
 
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         size, answer = sum(self.examples.sizes.values()), self.examples.target_size
-        self.key = nn.Linear(size, key_dim, bias=False, **place)
-        self.hidden = nn.Linear(size, hidden_dim, **place)
-        self.norm = nn.LayerNorm(hidden_dim, **place)
-        self.bend = nn.Linear(hidden_dim, key_dim, **place)
+        sizes = tuple(self.examples.sizes.values())
+        self.keys = Keys(sizes, key_dim, hidden_dim, device, dtype)
         self.metric = nn.Parameter(torch.empty(num_heads, key_dim, key_dim, **place))
         self.sharpness = nn.Parameter(torch.empty(num_heads, **place))
         self.share = nn.Parameter(torch.empty(num_heads, **place))
@@ -138,19 +133,16 @@ class RetrievalTranslator(Remembering):
         self.register_buffer("memory", torch.empty(memory_size, size, **place))
         self.register_buffer("values", torch.empty(memory_size, answer, **place))
         flags: dict[str, Any] = {"device": device, "dtype": torch.bool}
-        steps_valid = torch.empty(memory_size, self.examples.target_steps, **flags)
-        self.register_buffer("value_valid", steps_valid)
+        places = self.examples.target_steps
+        self.register_buffer("value_valid", torch.empty(memory_size, places, **flags))
         self.register_buffer("available", torch.empty(memory_size, len(self._dims), **flags))
-        owner = torch.empty(memory_size, device=device, dtype=torch.int64)
-        self.register_buffer("owner", owner)
+        flags["dtype"] = torch.int64
+        self.register_buffer("owner", torch.empty(memory_size, **flags))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws new weights and forgets the memory."""
-        for layer in (self.key, self.hidden, self.norm, self.bend):
-            layer.reset_parameters()
-        nn.init.zeros_(self.bend.weight)
-        nn.init.zeros_(self.bend.bias)
+        self.keys.reset()
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.share)
         with torch.no_grad():
@@ -168,9 +160,9 @@ class RetrievalTranslator(Remembering):
 
     def forward(
         self,
-        source: Tensor | Mapping[str, Tensor],
+        source: Given,
         *,
-        valid: Tensor | Mapping[str, Tensor] | None = None,
+        valid: Given | None = None,
         target_length: int | None = None,
         target_valid: Tensor | None = None,
         index: Tensor | None = None,
@@ -178,22 +170,14 @@ class RetrievalTranslator(Remembering):
         """Returns the translation ``(B, L_target, target_dim)``.
 
         Args:
-            source: The source; of a joint member, a mapping of the sources that there are.
-            valid: Which source steps hold a real value. Default: all.
-            target_length: The number of target steps; if not aligned, this or ``target_valid``
-                is needed.
-            target_valid: Which target steps exist; the others are zero. Default: if aligned,
-                those of the sources, else all.
+            source: As of :class:`LinearTranslator`.
+            valid: As of :class:`LinearTranslator`.
+            target_length: As of :class:`LinearTranslator`.
+            target_valid: As of :class:`LinearTranslator`.
             index: The number of each sample among those that :meth:`remember` was given: it
                 does not see itself. Default: all see the whole memory.
         """
-        if index is not None:
-            some = next(iter(source.values())) if isinstance(source, Mapping) else source
-            check_tensor("index", index)
-            if index.dtype != torch.int64 or tuple(index.shape) != (some.shape[0],):
-                rule = f"index must be int64, of shape {(some.shape[0],)}"
-                raise ValueError(f"{rule}, however: {index.dtype}, {tuple(index.shape)}")
-            check_device("index", index, some.device)
+        check_index(index, source)
         return self._translate(source, valid, target_length, target_valid, index)
 
     def _answer(self, x: Tensor, number: int, index: Tensor | None) -> Tensor:
@@ -215,15 +199,6 @@ class RetrievalTranslator(Remembering):
             hidden = hidden | (index.unsqueeze(-1) == owner)
         return hidden
 
-    def _keys(self, x: Tensor) -> Tensor:
-        scale = torch.cat(
-            [x.new_full((size,), size**-0.5) for size in self.examples.sizes.values()]
-        )
-        x = x * scale * math.sqrt(x.shape[-1] / len(self._dims))  # no source outweighs another
-        straight: Tensor = self.key(x)
-        bent: Tensor = self.bend(self.norm(F.gelu(self.hidden(x))))
-        return straight + bent
-
     def _read(
         self,
         x: Tensor,
@@ -234,7 +209,7 @@ class RetrievalTranslator(Remembering):
         hidden: Tensor,
     ) -> Tensor:
         """Returns what examples ``(n, F)`` are told by the memory: ``(n, Q)``."""
-        z, keys = self._keys(x), self._keys(self._masked(memory, number))
+        z, keys = self.keys(x), self.keys(self._masked(memory, number))
         dtype = torch.promote_types(x.dtype, torch.float32)
         sharp = (0.5 * self.sharpness).exp().view(-1, 1, 1)
         queries, others = ((part @ self.metric * sharp).to(dtype) for part in (z, keys))
@@ -256,90 +231,28 @@ class RetrievalTranslator(Remembering):
         if len(table) < 2:
             return
         kept = table.some(self.memory_size, generator)
-        self._start(kept.x)
-        trained, best, least = copy.deepcopy(self), None, float("inf")
-        trained.train()
-        learned = dict(trained.named_parameters())
-        optimizer = torch.optim.AdamW(learned.values(), lr=self.learning_rate, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        averages = dict(self.named_parameters())
-        judged = None if held is None or not len(held) else held.some(self.memory_size, generator)
-        every = max(1, self.steps // EVALUATIONS)
-        for step in range(1, self.steps + 1):
-            with torch.enable_grad():
-                loss = trained._loss(table, kept, generator)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            keep = min(0.98, step / (step + 10))
-            for name, average in averages.items():
-                average.lerp_(learned[name].detach(), 1 - keep)
-            if judged is not None and (step % every == 0 or step == self.steps):
-                error = self._error(judged, kept)
-                if error < least:
-                    least, best = error, {n: p.detach().clone() for n, p in averages.items()}
-        if best is not None:
-            for name, average in averages.items():
-                average.copy_(best[name])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            start(self, kept.x)
+        if held is not None:
+            held = held.some(self.memory_size, generator) if len(held) else None
+        train_leave_one_out(self, table, kept, held, generator)
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)
-        self.available.zero_()
-        self.memory.zero_()
-        self.values.zero_()
+        for buffer in (self.memory, self.values, self.value_valid, self.available):
+            buffer.zero_()
         self.memory[: len(kept)] = kept.x
         self.values[: len(kept)] = kept.y
         self.value_valid[: len(kept)] = self._steps_of(kept)
         self.available[: len(kept)] = kept.has
         self.owner[: len(kept)] = kept.owner
 
-    def _loss(self, table: Table, kept: Table, generator: torch.Generator) -> Tensor:
-        """Returns the error of some examples that do not see themselves, in noise."""
-
-        def noisy(x: Tensor) -> Tensor:
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-            return x + self.noise * noise * (x != 0)  # zero: nothing there
-
-        count = min(self.batch_size, len(table))
-        rows = torch.randperm(len(table), generator=generator)[:count].to(table.x.device)
-        number = 0
-        if torch.rand((), generator=generator) > COMPLETE:
-            number = int(torch.randint(len(self._subsets), (), generator=generator))
-        batch = table.pick(rows)
-        has = batch.has[:, self._columns(number)].all(-1)
-        hidden = self._hidden_from(number, batch.owner, kept.has, kept.owner)
-        x = self._masked(noisy(batch.x), number)
-        y = self._read(x, number, noisy(kept.x), kept.y, self._steps_of(kept), hidden)
-        weight = batch.weight * has.unsqueeze(-1)
-        return (weight * (y - batch.y).square()).sum() / weight.sum().clamp(min=1)
-
-    def _error(self, judged: Table, kept: Table) -> float:
-        """Returns the error of the most complete of the held examples."""
-        number = next(
-            (n for n in range(len(self._subsets)) if judged.has[:, self._columns(n)].all()), 0
-        )
-        hidden = self._hidden_from(number, None, kept.has, kept.owner)
-        x = self._masked(judged.x, number)
-        y = self._read(x, number, kept.x, kept.y, self._steps_of(kept), hidden)
-        error = (judged.weight * (y - judged.y).square()).sum()
-        return float(error / judged.weight.sum().clamp(min=1))
-
-    def _start(self, x: Tensor) -> None:
-        """Sets the keys to principal components, and the scale to that of near neighbours."""
-        self.reset_parameters()
-        some = x[:SAMPLE]
-        scaled_key = self.key.weight
-        scaled_key.copy_(1e-3 * torch.randn(scaled_key.shape).to(scaled_key))
-        basis = torch.linalg.svd(some - some.mean(0), full_matrices=False)[2][: self.key_dim]
-        scaled_key[: len(basis)] = basis
-        z = self._keys(some)
-        near = torch.cdist(z, z).square().topk(min(12, len(z)), largest=False).values[:, 1:]
-        self.sharpness.add_(torch.log(1.5 / near.mean().clamp(min=TINY)))
-
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / 20)
-        return warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+    def _told(self, x: Tensor, number: int, kept: Table, owner: Tensor | None) -> Tensor:
+        """Returns what examples are told by a table instead of the memory."""
+        hidden = self._hidden_from(number, owner, kept.has, kept.owner)
+        x = self._masked(x, number)
+        return self._read(x, number, kept.x, kept.y, self._steps_of(kept), hidden)
 
     def _steps_of(self, table: Table) -> Tensor:
         return table.weight.view(len(table), self.examples.target_steps, -1)[..., 0] > 0

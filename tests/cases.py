@@ -442,8 +442,8 @@ def _memory(kind, names, prefix=""):
     keys = (*(f"{prefix}{key}" for key in own), *_examples(prefix, names))
     if kind != "retrieval":
         return keys
-    layers = [f"{part}.{what}" for part in ("hidden", "norm", "bend") for what in WEIGHT_BIAS]
-    return (*keys, f"{prefix}key.weight", *(f"{prefix}{x}" for x in layers),
+    layers = [f"keys.{x}.{what}" for x in ("hidden", "norm", "bend") for what in WEIGHT_BIAS]
+    return (*keys, f"{prefix}keys.straight.weight", *(f"{prefix}{x}" for x in layers),
             f"{prefix}correction.weight")  # fmt: skip
 
 

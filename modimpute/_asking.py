@@ -1,0 +1,64 @@
+"""What an ensemble's members say, and which samples they say it of."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from modimpute._checks import check_shape
+from modimpute._members import Member, source_dims
+from modimpute._subsets import who_has
+from modimpute._valid import keep
+
+
+def check_widths(members: list[Member], target_dim: int) -> None:
+    """Raises unless members can be added up."""
+    for member in members:
+        if member.width != target_dim:
+            rule = f'translators must have target_dim={target_dim} (combination="weights")'
+            raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
+
+
+def ask(
+    members: list[Member],
+    modules: Mapping[str, nn.Module],
+    sources: Mapping[str, Tensor],
+    valid: Mapping[str, Tensor],
+    length: int,
+    target_valid: Tensor | None,
+    like: Tensor,
+    *,
+    fill: bool,
+) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+    """Returns what members say, and where; ``fill``: one without a source is run on a dummy."""
+    kept = {name: keep(valid.get(name), sources[name]).to(like.dtype) for name in sorted(sources)}
+    said: dict[str, Tensor] = {}
+    heard: dict[str, Tensor | None] = {}
+    for member in members:
+        name, module = member.name, modules[member.name]
+        given = [source for source in member.dims if source in kept]
+        if given:
+            x = member.call(module, kept, valid, length, target_valid)
+            shape = (kept[given[0]].shape[0], length, member.width)
+            said[name] = check_shape(f"translators[{name!r}](...)", x, shape)
+            heard[name] = member.heard(kept, valid)
+        elif fill and (dummy := member.dummy(like)) is not None:
+            said[name] = module(dummy[0], valid=dummy[1], target_length=1)
+            heard[name] = like.new_zeros((1, 1), dtype=torch.bool)
+    return said, heard
+
+
+def who_is_heard(
+    members: list[Member], said: Mapping[str, Tensor], available: Mapping[str, Tensor]
+) -> dict[str, Tensor | bool]:
+    """Returns which samples have each source: those in which anyone who reads it is heard."""
+    speaks = who_has([member.name for member in members], said, available)
+    has: dict[str, Tensor | bool] = dict.fromkeys(source_dims(members), False)
+    for member in members:
+        for source in member.dims:
+            mine, others = speaks[member.name], has[source]
+            if isinstance(mine, Tensor) and isinstance(others, Tensor):
+                has[source] = mine | others
+            elif others is not True and mine is not False:
+                has[source] = mine
+    return has

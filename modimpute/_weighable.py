@@ -1,0 +1,73 @@
+"""What an ensemble offers that adds its members up."""
+
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from modimpute._checks import check_sequence, check_valid
+from modimpute._subsets import Subset
+from modimpute._weights import Weights, gather, moments
+
+
+class Weighable(nn.Module):
+    """Weights that are shown, and chosen on held-out samples."""
+
+    combination: str
+    target_dim: int
+    weighing: Weights
+    translate: Callable[..., dict[str, Tensor]]
+
+    @property
+    def weights(self) -> dict[Subset, dict[str, float]]:
+        """The share of each member, and of the mean, for each subset of the sources.
+
+        With ``combination="weights"``; beyond 6 sources, for one subset of each size.
+        """
+        self._check_weights("weights")
+        return self.weighing.shares()
+
+    @torch.no_grad()
+    def fit_weights(
+        self,
+        sources: Mapping[str, Tensor],
+        target: Tensor,
+        *,
+        valid: Mapping[str, Tensor] | None = None,
+        target_valid: Tensor | None = None,
+        guard: float = 0.0,
+    ) -> Self:
+        """Chooses the weights, and the mean, on samples that the members were not fitted to.
+
+        Every subset of the sources is tried on the samples that have it.
+
+        Args:
+            sources: The source modalities that there are.
+            target: The target, ``(B, L, target_dim)``.
+            valid: Which source steps hold a real value. Default: all.
+            target_valid: Which target steps hold a real value. Default: all.
+            guard: The share of the target's variance that must be explained for the weights to
+                count in full; below, they are shrunk in proportion. For samples of other groups
+                (speakers, subjects) than those that are to come, 0.2 is a good value.
+
+        Returns:
+            The module itself.
+        """
+        self._check_weights("fit_weights")
+        check_sequence("target", target, self.target_dim, "target_dim")
+        steps = target.shape[:2]
+        there = target.new_ones(steps, dtype=torch.bool) if target_valid is None else target_valid
+        check_valid("target_valid", there, tuple(steps), target.device)
+        units, was_training = moments(target, there), self.training
+        self.eval()
+        arguments = (sources, target, valid or {}, there, units)
+        evidence = gather(self.weighing, self.translate, *arguments)
+        self.train(was_training)
+        self.weighing.choose(evidence, units[0], guard)
+        return self
+
+    def _check_weights(self, what: str) -> None:
+        if self.combination != "weights":
+            rule = f'{what} must be asked of an ensemble with combination="weights"'
+            raise ValueError(f"{rule}, however: combination={self.combination!r}")

@@ -22,6 +22,28 @@ SIGNATURES = {
     "CrossModalAttentionFusion.extra_repr": "(self)",
     "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.output_dim": "property",
+    "KernelTranslator": (
+        "(source_dim, target_dim, *, kernel='gaussian', memory_size=2048, source_places=1, "
+        "target_places=1, window=None, patch=0, aligned=True, device=None, dtype=None)"
+    ),
+    "KernelTranslator.extra_repr": "(self)",
+    "KernelTranslator.fit": (
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+    ),
+    "KernelTranslator.forward": "(self, source, *, valid=None, target_length=None, target_valid=None)",
+    "KernelTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "KernelTranslator.reset_parameters": "(self)",
+    "LinearTranslator": (
+        "(source_dim, target_dim, *, source_places=1, target_places=1, window=None, patch=0, "
+        "aligned=True, device=None, dtype=None)"
+    ),
+    "LinearTranslator.extra_repr": "(self)",
+    "LinearTranslator.fit": (
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+    ),
+    "LinearTranslator.forward": "(self, source, *, valid=None, target_length=None, target_valid=None)",
+    "LinearTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "LinearTranslator.reset_parameters": "(self)",
     "ModalityDropout": "(rate, *, level='sample')",
     "ModalityDropout.extra_repr": "(self)",
     "ModalityDropout.forward": "(self, modalities, *, valid=None, generator=None)",
@@ -51,19 +73,35 @@ SIGNATURES = {
         "(self, source, *, valid=None, target_length=None, target_valid=None)"
     ),
     "ModalityTranslator.reset_parameters": "(self)",
+    "RetrievalTranslator": (
+        "(source_dim, target_dim, *, key_dim=64, num_heads=4, hidden_dim=128, memory_size=2048, "
+        "source_places=1, target_places=1, window=None, patch=0, aligned=True, steps=300, "
+        "batch_size=256, learning_rate=0.001, noise=0.4, device=None, dtype=None)"
+    ),
+    "RetrievalTranslator.extra_repr": "(self)",
+    "RetrievalTranslator.fit": (
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+    ),
+    "RetrievalTranslator.forward": (
+        "(self, source, *, valid=None, target_length=None, target_valid=None, index=None)"
+    ),
+    "RetrievalTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "RetrievalTranslator.reset_parameters": "(self)",
     "TranslatorEnsemble": (
-        "(translators, target_dim, *, model_dim=64, num_heads=4, num_layers=2, "
+        "(translators, target_dim, *, combination='transformer', model_dim=64, num_heads=4, num_layers=2, "
         "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, device=None, "
         "dtype=None)"
     ),
     "TranslatorEnsemble.combine": "(self, translations, *, available=None, target_valid=None)",
     "TranslatorEnsemble.extra_repr": "(self)",
+    "TranslatorEnsemble.fit_weights": "(self, sources, target, *, valid=None, target_valid=None, guard=0.0)",
     "TranslatorEnsemble.forward": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),
     "TranslatorEnsemble.translate": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),
+    "TranslatorEnsemble.weights": "property",
     "collate_modalities": "(samples, modality_dims, *, aligned=())",
     "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),
     "drop_at_rate": "(modalities, rate, *, valid=None, seed=None, index=None)",
@@ -74,6 +112,10 @@ SIGNATURES = {
         "(predict, batches, metric, *, modalities=None, patterns=None, "
         "rates=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), seeds=(0, 1, 2), hide='zero', "
         "stochastic=False, out=None, name='', progress=False)"
+    ),
+    "fit_ensemble": (
+        "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
+        "translators=None, aligned=None, seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",
@@ -91,7 +133,9 @@ def public():
         item = getattr(modimpute, name)
         items[name] = item
         if inspect.isclass(item):
-            own = {key: value for key, value in vars(item).items() if not key.startswith("_")}
+            ours = [c for c in item.__mro__ if c.__module__.startswith("modimpute")]
+            found = {key: value for c in reversed(ours) for key, value in vars(c).items()}
+            own = {key: value for key, value in found.items() if not key.startswith("_")}
             items |= {f"{name}.{key}": value for key, value in own.items() if described(value)}
     return items
 

@@ -1,0 +1,332 @@
+"""Members that remember: their closed forms, their subsets, and what a query may not see."""
+
+import copy
+
+import pytest
+import torch
+from cases import FITTED, MEMORIES, built
+from safetensors.torch import load_model, save_model
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from modimpute import KernelTranslator, LinearTranslator, RetrievalTranslator
+from modimpute._ridge import Held, Ridge, complete, mean_error
+
+DIMS = {"audio": 3, "text": 4}
+
+
+def close(a, b, **options):
+    torch.testing.assert_close(a, b, **({"rtol": 1e-6, "atol": 1e-8} | options))
+
+
+def make_data(size=40, *, seed=0, noise=0.1, length=1):
+    g = torch.Generator().manual_seed(seed)
+    options = {"generator": g, "dtype": torch.float64}
+    x = {name: torch.randn(size, length, dim, **options) for name, dim in DIMS.items()}
+    y = torch.cat([x["text"][..., :1] * x["audio"][..., :1], x["audio"][..., 1:]], -1)
+    return x, y + noise * torch.randn(y.shape, **options)
+
+
+def moments(x):
+    """Returns standardised values, as the members see them."""
+    flat = x.flatten(0, 1)
+    return (flat - flat.mean(0)) / flat.std(0, correction=0)
+
+
+def test_ridge_in_features_and_in_products_is_one():
+    x, y = torch.randn(20, 5, dtype=torch.float64), torch.randn(20, 2, dtype=torch.float64)
+    x, y = x - x.mean(0), y - y.mean(0)
+    primal, dual = Ridge.of_features(x, y), Ridge.of_kernel(x @ x.mT, y)
+    for penalty in (1e-3, 1.0):
+        close(x.mT @ dual.solve(penalty), primal.solve(penalty))
+        close(dual.left_out(penalty), primal.left_out(penalty))
+    model = SklearnRidge(alpha=0.1 * primal.scale(), fit_intercept=False).fit(x, y)
+    close(primal.solve(0.1), torch.as_tensor(model.coef_).mT)
+
+
+def test_left_out_is_what_a_fit_without_the_row_says():
+    x, y = torch.randn(12, 3, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64)
+    ridge = Ridge.of_features(x - x.mean(0), y - y.mean(0))
+    alpha = 0.3 * ridge.scale()
+    for row in range(12):
+        rest = torch.arange(12) != row
+        model = SklearnRidge(alpha=alpha).fit(x[rest], y[rest])
+        said = torch.as_tensor(model.predict(x[row : row + 1])) - y.mean(0)
+        close(ridge.left_out(0.3)[row : row + 1], said)
+
+
+def test_the_penalty_that_errs_least_is_chosen():
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randn(30, 1, dtype=torch.float64)
+    ridge, weight = Ridge.of_features(x, y), torch.ones(30, 1, dtype=torch.float64)
+    error, penalty = ridge.best(weight, None)
+    assert penalty == 100.0  # noise: the largest
+    assert error == mean_error(ridge.left_out(penalty), y, weight)
+    held = Held(x, y, weight)  # judged by what was fitted: the smallest
+    assert ridge.best(None, held)[1] == 1e-4
+
+
+def test_what_does_not_exist_is_no_evidence_for_the_mean():
+    # Half of the targets are gone. With zeros there, the slope would be half of what it is.
+    x = torch.randn(400, 1, dtype=torch.float64)
+    y, weight = 3 * x, torch.ones(400, 1, dtype=torch.float64)
+    weight[::2] = 0.0
+    ridge = Ridge.of_features(x, torch.where(weight > 0, y, 0.0))
+    assert float(ridge.solve(1e-4)) < 1.8
+    assert float(ridge.completed(weight, 1e-4).solve(1e-4)) == pytest.approx(3.0, abs=0.05)
+    full = torch.ones_like(weight)
+    assert complete(y, full, lambda y: y * torch.nan) is y  # nothing to do
+
+
+def test_linear_is_ridge_on_standardised_features():
+    x, y = make_data()
+    translator = LinearTranslator(DIMS, 3, dtype=torch.float64).fit(x, y)
+    features = torch.cat([moments(x[name]) for name in sorted(x)], -1)
+    scale = features.square().sum() / len(features)
+    model = SklearnRidge(alpha=float(translator.penalty[0] * scale)).fit(features, moments(y))
+    said = torch.as_tensor(model.predict(features)) * y.flatten(0, 1).std(0, correction=0)
+    close(translator(x).flatten(0, 1), said + y.flatten(0, 1).mean(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "laplace"])
+def test_kernel_is_kernel_ridge(kernel):
+    x, y = make_data()
+    options = {"kernel": kernel, "memory_size": 40, "dtype": torch.float64}
+    translator = KernelTranslator(DIMS, 3, **options).fit(x, y)
+    blocks = [moments(x[name]) for name in sorted(x)]
+    if kernel == "laplace":
+        blocks = [block / block.shape[-1] ** 0.5 for block in blocks]
+    features, target = torch.cat(blocks, -1), moments(y)
+    gamma = 1 / float(translator.width * translator.spread[0])
+    name = {"gaussian": "rbf", "laplace": "laplacian"}[kernel]
+    model = KernelRidge(alpha=float(translator.penalty), kernel=name, gamma=gamma)
+    said = torch.as_tensor(model.fit(features, target).predict(features))
+    said = said * y.flatten(0, 1).std(0, correction=0) + y.flatten(0, 1).mean(0)
+    close(translator(x).flatten(0, 1), said, rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_of_the_memory_does_almost_as_well():
+    x, y = make_data(400)
+    test, answer = make_data(200, seed=1)
+
+    def error(size):
+        translator = KernelTranslator(DIMS, 3, memory_size=size, dtype=torch.float64)
+        translator.fit(x, y)
+        return (translator(test) - answer).square().mean().item()
+
+    full, half, few = error(400), error(200), error(20)
+    assert full < 0.2
+    assert half < 1.3 * full
+    # All 400 are fitted, not only the 20 that are kept.
+    kept = {name: t[:20] for name, t in x.items()}
+    alone = KernelTranslator(DIMS, 3, memory_size=20, dtype=torch.float64).fit(kept, y[:20])
+    assert few < (alone(test) - answer).square().mean().item()
+
+
+@pytest.mark.parametrize("kind", ["linear", "gaussian", "laplace"])
+def test_each_subset_has_a_solution_of_its_own(kind):
+    # What is said from one source is what a member says that was fitted to it alone.
+    make = {
+        "linear": LinearTranslator,
+        "gaussian": lambda *a, **k: KernelTranslator(*a, memory_size=64, **k),
+        "laplace": lambda *a, **k: KernelTranslator(*a, kernel="laplace", memory_size=64, **k),
+    }[kind]
+    x, y = make_data()
+    joint = make(DIMS, 3, dtype=torch.float64).fit(x, y)
+    for name, dim in DIMS.items():
+        single = make(dim, 3, dtype=torch.float64).fit(x[name], y)
+        if kind != "linear":  # chosen on all sources
+            single.width.copy_(joint.width)
+            single.penalty.copy_(joint.penalty)
+            single.remember(x[name], y)
+        close(joint({name: x[name]}), single(x[name]))
+
+
+@pytest.mark.parametrize("case", MEMORIES, ids=str)
+def test_rows_of_other_subsets_are_answered_by_their_own(case):
+    if not case.takes_mapping:
+        pytest.skip("reads one source")
+    module, batch = built(case), case.batch(4, dtype=torch.float64, rate=1.0, target="valid")
+    batch.valid["text"][1] = False
+    batch.valid["audio"][2] = False
+    together = case.call(module, batch)
+    alone = [
+        case.call(module, batch.pick([0])),
+        case.call(module, batch.pick([1]).without("text")),
+        case.call(module, batch.pick([2]).without("audio")),
+    ]
+    for row, said in enumerate(alone):
+        close(together[row : row + 1], said)
+
+
+def test_many_sources_fall_back_to_the_largest_subset_that_is_solved():
+    dims = dict.fromkeys("abcdef", 1)
+    x = {name: torch.randn(60, 1, 1, dtype=torch.float64) for name in dims}
+    y = sum(x.values())
+    translator = LinearTranslator(dims, 1, dtype=torch.float64).fit(x, y)
+    assert len(translator._subsets) == 1 + 6 + 6
+    given = {name: x[name] for name in "bd"}  # no solution for this pair: the first single one
+    close(translator(given), translator({"b": x["b"]}))
+    five = {name: x[name] for name in "abcde"}
+    error = (translator(five) - y).square().mean()
+    assert error < 1.5 * y.var() / 6  # only f is not known
+
+
+def test_a_query_never_sees_its_own_row():
+    x, y = make_data(30)
+    options = {"key_dim": 4, "memory_size": 30, "dtype": torch.float64}
+    translator = RetrievalTranslator(DIMS, 3, **options)
+    translator.fit(x, y, seed=1)
+    index = torch.arange(30)
+    y = y.clone().requires_grad_()
+    with torch.no_grad():
+        spoiled = copy.deepcopy(translator)
+        spoiled.values[7] += 1e3
+    told, again = (m(x, index=index) for m in (translator, spoiled))
+    close(again[7], told[7])  # its own value says nothing to it
+    assert ((again - told).abs().flatten(1).amax(-1) > 1e-9)[torch.arange(30) != 7].all()
+    assert not torch.allclose(spoiled(x)[7], translator(x)[7])  # without index, it is seen
+    # Fitted, it is not a copy of what it remembers.
+    assert (told - y).square().mean() > 2 * (translator(x) - y).square().mean()
+
+
+def test_training_never_sees_the_own_row(monkeypatch):
+    from modimpute import _leave_one_out
+
+    seen = []
+    original = RetrievalTranslator._hidden_from
+
+    def watched(self, number, index, available, owner):
+        hidden = original(self, number, index, available, owner)
+        if index is not None:
+            seen.append((index, owner, hidden))
+        return hidden
+
+    monkeypatch.setattr(RetrievalTranslator, "_hidden_from", watched)
+    assert _leave_one_out.COMPLETE < 1  # sources are dropped, too
+    x, y = make_data(20, length=3)
+    translator = RetrievalTranslator(DIMS, 3, window=1, patch=1, steps=6, memory_size=50,
+                                     dtype=torch.float64)  # fmt: skip
+    translator.fit(x, y)
+    assert len(seen) == 6
+    for index, owner, hidden in seen:  # no window of the same sample
+        assert hidden[index.unsqueeze(-1) == owner].all()
+        assert not hidden.all()
+
+
+def test_an_example_alone_in_memory_gets_a_finite_answer_without_it():
+    translator = RetrievalTranslator(2, 1, memory_size=4, dtype=torch.float64)
+    x = torch.randn(1, 1, 2, dtype=torch.float64)
+    translator.fit(x, torch.ones(1, 1, 1, dtype=torch.float64))
+    assert translator(x, index=torch.tensor([0])).isfinite().all()
+
+
+def test_training_pays():
+    g = torch.Generator().manual_seed(0)
+    # Of ten features one says who is a neighbour: what training has to find out.
+    x, test = (torch.randn(n, 1, 10, generator=g) for n in (300, 200))
+    y, answer = ((3 * t[..., :1]).sin() for t in (x, test))
+    first = RetrievalTranslator(10, 1, memory_size=300, steps=1).fit(x, y)
+    trained = RetrievalTranslator(10, 1, memory_size=300, steps=300).fit(x, y)
+    errors = [(m(test) - answer).square().mean().item() for m in (first, trained)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_windows_answer_steps_by_what_is_around_them():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(30, 20, 2, generator=g, dtype=torch.float64)
+    y = torch.roll(x, 1, 1)[..., :1]  # the step before
+    there = (torch.arange(20) > 0).expand(30, 20)
+    translator = LinearTranslator(2, 1, window=2, patch=1, dtype=torch.float64)
+    translator.fit(x, y, target_valid=there)
+    longer = torch.randn(2, 50, 2, generator=g, dtype=torch.float64)  # a length never seen
+    said = translator(longer)
+    close(said[:, 1:], longer[:, :-1, :1], rtol=0, atol=0.02)
+    unaligned = LinearTranslator(2, 1, window=0, aligned=False, dtype=torch.float64)
+    half = x[:, ::2, :1].repeat_interleave(2, 1)[:, :20]
+    unaligned.fit(x[:, ::2], half)  # each source step lasts two target steps
+    close(unaligned(longer, target_length=100)[:, 1::2], longer[..., :1], rtol=0, atol=0.02)
+
+
+def test_validation_chooses_and_is_not_remembered():
+    x, y = make_data(60)
+    validation = torch.arange(60) >= 40
+    y[validation] *= -1  # says the contrary: the penalty has to be large
+    options = {"memory_size": 60, "dtype": torch.float64}
+    judged = KernelTranslator(DIMS, 3, **options).fit(x, y, validation=validation)
+    alone = KernelTranslator(DIMS, 3, **options)
+    alone.fit({name: t[:40] for name, t in x.items()}, y[:40])
+    assert judged.penalty > alone.penalty
+    assert (judged.memory != 0).any(-1).sum() == 40
+    judged.remember(x, y)
+    assert (judged.memory != 0).any(-1).sum() == 60
+    assert judged.penalty > alone.penalty  # what was chosen stays
+
+
+@pytest.mark.parametrize("case", FITTED, ids=str)
+def test_memory_is_saved(case, tmp_path):
+    module, batch = case.build(), case.batch(target="valid")
+    save_model(module, tmp_path / "model.safetensors")
+    loaded = case.make()
+    load_model(loaded, tmp_path / "model.safetensors")
+    assert torch.equal(case.call(loaded, batch), case.call(module, batch))
+
+
+@pytest.mark.parametrize("case", MEMORIES, ids=str)
+def test_before_the_fit_the_answer_is_zero(case):
+    module = case.make().eval()
+    assert (case.call(module, case.batch()) == 0).all()
+
+
+def test_the_same_seed_gives_the_same_member_and_leaves_the_generator_alone():
+    x, y = make_data(30)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    options = {"memory_size": 10, "steps": 3, "dtype": torch.float64}
+    first, second, third = (RetrievalTranslator(DIMS, 3, **options) for _ in range(3))
+    torch.manual_seed(5)
+    first.fit(x, y, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    second.fit(x, y, seed=1)
+    third.fit(x, y, seed=2)
+    assert torch.equal(first(x), second(x))
+    assert not torch.equal(first(x), third(x))
+
+
+ERRORS = [
+    (lambda: LinearTranslator(0, 1), "source_dim must be at least 1"),
+    (lambda: LinearTranslator({}, 1), "modality_dims must hold at least 1 modality"),
+    (lambda: LinearTranslator(DIMS, 1, source_places={"text": 1}), "source_places must have"),
+    (lambda: LinearTranslator(2, 1, window=-1), "window must be at least 0"),
+    (lambda: KernelTranslator(2, 1, kernel="cosine"), "kernel must be one of"),
+    (lambda: KernelTranslator(2, 1, memory_size=0), "memory_size must be at least 1"),
+    (lambda: LinearTranslator(2, 1)(torch.ones(3, 2)), r"call unsqueeze\(1\)"),
+    (lambda: LinearTranslator(2, 1, aligned=False)(torch.ones(3, 1, 2)), "must be given"),
+    (lambda: LinearTranslator(2, 1)(torch.ones(3, 4, 2), target_length=5), "length 5"),
+    (lambda: LinearTranslator(DIMS, 1)({"a": torch.ones(3, 4, 2)}), r"however: 'a'"),
+    (lambda: LinearTranslator(2, 1).fit(torch.ones(3, 1, 2), torch.ones(2, 1, 1)), "3 and 2"),
+    (
+        lambda: LinearTranslator(2, 1).fit(
+            torch.ones(3, 1, 2), torch.ones(3, 1, 1), validation=torch.ones(3, dtype=torch.bool)
+        ),
+        "validation must leave samples",
+    ),
+    (
+        lambda: RetrievalTranslator(2, 1)(torch.ones(3, 1, 2), index=torch.ones(2).long()),
+        r"index must be int64, of shape \(3,\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "match"), ERRORS)
+def test_messages(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_a_mapping_for_a_single_source_is_refused():
+    x = torch.ones(3, 1, 2)
+    with pytest.raises(TypeError, match=r"source must be a Tensor, however: type\(source\)=dict"):
+        LinearTranslator(2, 1)({"source": x})
+    with pytest.raises(TypeError, match="source must be a mapping of modality names"):
+        LinearTranslator({"a": 2}, 1)(x)

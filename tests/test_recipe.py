@@ -1,0 +1,301 @@
+"""The weights of an ensemble, and the recipe that fits members and weights."""
+
+import pytest
+import torch
+from cases import WEIGHTED, GRUMember, built
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from modimpute import (
+    KernelTranslator,
+    LinearTranslator,
+    ModalityTranslator,
+    RetrievalTranslator,
+    TranslatorEnsemble,
+    fit_ensemble,
+)
+from modimpute._weights import Evidence, moments
+
+DIMS = {"audio": 3, "text": 4}
+
+
+class Constant(nn.Module):
+    """A member that says one thing."""
+
+    modalities = ("audio", "text")
+    modality_dims = DIMS
+
+    def __init__(self, value, target_dim=1):
+        super().__init__()
+        self.value, self.target_dim = value, target_dim
+
+    def forward(self, source, *, valid=None, target_length=None):  # noqa: ARG002
+        some = next(iter(source.values()))
+        return some.new_full((some.shape[0], target_length, self.target_dim), self.value)
+
+
+def make_data(size=120, *, seed=0, noise=0.1):
+    g = torch.Generator().manual_seed(seed)
+    x = {name: torch.randn(size, 1, dim, generator=g) for name, dim in DIMS.items()}
+    y = torch.cat([x["text"][..., :1] + x["audio"][..., :1], x["text"][..., 1:2] - 1], -1)
+    return x, y + noise * torch.randn(y.shape, generator=g)
+
+
+def members(**options):
+    return {
+        "linear": LinearTranslator(DIMS, 2),
+        "kernel": KernelTranslator(DIMS, 2, memory_size=120),
+        "retrieval": RetrievalTranslator(DIMS, 2, memory_size=120, steps=20),
+        **options,
+    }
+
+
+def error(ensemble, x, y):
+    return (ensemble(x) - y).square().mean().item()
+
+
+def test_weights_are_the_best_that_are_allowed():
+    g = torch.Generator().manual_seed(0)
+    said = torch.randn(500, 3, generator=g, dtype=torch.float64)
+    cases = [
+        (said @ torch.tensor([0.2, 0.5, 0.1], dtype=torch.float64), [0.2, 0.5, 0.1]),
+        (said @ torch.tensor([0.6, 0.8, -0.5], dtype=torch.float64), None),  # not allowed as is
+        (-said.sum(-1), [0.0, 0.0, 0.0]),
+        (0.0 * said[:, 0], [0.0, 0.0, 0.0]),
+    ]
+    for target, expected in cases:
+        evidence = Evidence(3, said)
+        evidence.add(said[:200], target[:200])
+        more = Evidence(3, said)
+        more.add(said[200:], target[200:])
+        weight = (evidence + more).weights(0.0)
+        assert (weight >= 0).all()
+        assert weight.sum() <= 1 + 1e-9
+        if expected:
+            torch.testing.assert_close(weight, torch.tensor(expected).double(), rtol=0, atol=1e-3)
+        least = (said @ weight - target).square().sum()
+        for step in 0.02 * torch.randn(200, 3, generator=g, dtype=torch.float64):
+            other = (weight + step).clamp(min=0)
+            other = other / other.sum().clamp(min=1)
+            assert (said @ other - target).square().sum() >= least * (1 - 1e-6)
+
+
+def test_guard_shrinks_what_explains_little():
+    said = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    evidence = Evidence(1, said)
+    evidence.add(said, 0.3 * said[:, 0] + noise)
+    full, guarded = evidence.weights(0.0), evidence.weights(0.2)
+    share = 1 - (0.3 * said[:, 0] + noise - full * said[:, 0]).square().sum() / evidence.power
+    assert share < 0.2
+    torch.testing.assert_close(guarded, full * share / 0.2)
+    torch.testing.assert_close(evidence.weights(0.01), full)
+
+
+def test_weights_by_hand():
+    ensemble = TranslatorEnsemble({"a": Constant(2.0), "b": Constant(6.0)}, 1,
+                                  combination="weights")  # fmt: skip
+    x = {name: torch.zeros(2, 1, dim) for name, dim in DIMS.items()}
+    assert (ensemble(x) == 4.0).all()  # alike before
+    ensemble.weighing.weight[ensemble.weighing.row(("audio", "text"))] = torch.tensor([0.5, 0.25])
+    ensemble.weighing.weight[ensemble.weighing.row(("text",))] = torch.tensor([0.0, 0.5])
+    ensemble.weighing.mean.fill_(10.0)
+    assert (ensemble(x) == 10 - 4 - 1).all()
+    valid = {"audio": torch.tensor([[True], [False]])}
+    assert ensemble(x, valid=valid).flatten().tolist() == [5.0, 8.0]
+    assert ensemble.weights["audio", "text"] == {"a": 0.5, "b": 0.25, "mean": 0.25}
+    assert ensemble.weights["text",]["mean"] == 0.5
+    nothing = {name: torch.zeros(2, 1, dtype=torch.bool) for name in DIMS}
+    assert (ensemble(x, valid=nothing) == 10.0).all()  # the mean
+    said = ensemble.translate(x)
+    assert torch.equal(ensemble.combine(said), ensemble(x))
+
+
+def test_fit_weights_finds_the_better_member_of_each_subset():
+    x, y = make_data()
+    ensemble = TranslatorEnsemble(
+        {"audio": LinearTranslator(3, 2), "text": LinearTranslator(4, 2)},
+        2,
+        combination="weights",
+    )
+    for name in DIMS:
+        ensemble.translators[name].fit(x[name], y)
+    ensemble.train().fit_weights(*make_data(seed=1))
+    assert ensemble.training
+    assert set(ensemble.weights) == {("audio", "text"), ("audio",), ("text",)}
+    both, text = ensemble.weights["audio", "text"], ensemble.weights["text",]
+    assert both["text"] > both["audio"] > 0.05
+    assert text["audio"] == 0.0
+    assert text["text"] > 0.8
+    assert all(abs(sum(shares.values()) - 1) < 1e-6 for shares in ensemble.weights.values())
+
+
+def test_more_than_six_sources_are_weighed_by_their_number():
+    dims = dict.fromkeys("abcdefgh", 1)
+    x = {name: torch.randn(50, 1, 1) for name in dims}
+    ensemble = fit_ensemble(x, sum(x.values()), translators={"all": LinearTranslator(dims, 1)})
+    assert [len(subset) for subset in ensemble.weights] == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert error(ensemble, x, sum(x.values())) < 0.05
+
+
+def test_members_of_other_widths_are_refused():
+    with pytest.raises(ValueError, match=r"target_dim=2 .*however: 'text' has 5"):
+        TranslatorEnsemble({"text": ModalityTranslator(4, 5)}, 2, combination="weights")
+    with pytest.raises(ValueError, match="combination must be one of"):
+        TranslatorEnsemble({"text": ModalityTranslator(4, 2)}, 2, combination="sum")
+    ensemble = TranslatorEnsemble({"text": ModalityTranslator(4, 2)}, 2)
+    for ask in (lambda: ensemble.weights, lambda: ensemble.fit_weights({}, torch.ones(1, 1, 2))):
+        with pytest.raises(ValueError, match="of an ensemble with combination"):
+            ask()
+
+
+def test_recipe_fits_and_weighs():
+    x, y = make_data()
+    test, answer = make_data(seed=1)
+    ensemble = fit_ensemble(x, y, translators=members())
+    assert not ensemble.training
+    assert error(ensemble, test, answer) < 0.02  # of noise there is 0.01
+    shares = ensemble.weights["audio", "text"]
+    assert shares["linear"] > 0.8  # the truth is linear
+    one = {"text": test["text"]}
+    assert 0.4 < error(ensemble, one, answer) < 0.7  # audio is half of the first feature
+
+
+def test_recipe_prefers_the_mean_where_there_is_nothing():
+    x, _ = make_data(1500)
+    y = torch.randn(1500, 1, 2, generator=torch.Generator().manual_seed(3)) + 5
+    linear_and_kernel = {name: members()[name] for name in ("linear", "kernel")}
+    ensemble = fit_ensemble(x, y, translators=linear_and_kernel)
+    assert all(shares["mean"] > 0.8 for shares in ensemble.weights.values())
+    test, _ = make_data(seed=1)
+    assert (ensemble(test) - 5).abs().max() < 0.5
+
+
+def test_recipe_is_the_same_for_the_same_seed():
+    x, y = make_data(60)
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    fitted = []
+    for seed in (1, 1, 2):
+        unfitted = members()
+        torch.manual_seed(5)
+        fitted.append(fit_ensemble(x, y, translators=unfitted, seed=seed))
+        assert torch.equal(torch.rand(2), expected)  # the caller's generator is left alone
+    assert torch.equal(fitted[0](x), fitted[1](x))
+    assert not torch.equal(fitted[0](x), fitted[2](x))
+
+
+def test_recipe_trains_networks_of_ones_own(monkeypatch):
+    from modimpute import _training
+
+    monkeypatch.setattr(_training, "STEPS", 60)
+    x, y = make_data()
+    networks = {"audio": GRUMember(3, 2), "text": ModalityTranslator(4, 2, model_dim=16)}
+    before = error(TranslatorEnsemble(networks, 2, combination="weights"), x, y)
+    ensemble = fit_ensemble(x, y, translators=networks)
+    assert error(ensemble, x, y) < 0.5 * before
+    assert ensemble.weights["text",]["text"] > 0.3
+
+
+def test_recipe_never_reads_what_is_missing():
+    x, y = make_data()
+    g = torch.Generator().manual_seed(2)
+    valid = {name: torch.rand(120, 1, generator=g) < 0.7 for name in DIMS}
+    there = torch.rand(120, 1, generator=g) < 0.8
+    answers = []
+    for junk in (0.0, torch.nan, torch.inf):
+        spoiled = {n: t.masked_fill(~valid[n].unsqueeze(-1), junk) for n, t in x.items()}
+        target = y.masked_fill(~there.unsqueeze(-1), junk)
+        ensemble = fit_ensemble(
+            spoiled, target, valid=valid, target_valid=there, translators=members()
+        )
+        answers.append(ensemble(x))
+    assert answers[0].isfinite().all()
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+def test_groups_are_held_out_whole():
+    # Every group has an offset of its own, which its other samples tell, and no other group.
+    g = torch.Generator().manual_seed(0)
+    groups = torch.arange(40).repeat_interleave(5)
+    key = torch.randn(40, 1, 3, generator=g)[groups]
+    y = torch.randn(40, 1, 2, generator=g)[groups]
+    x = {"audio": key + 0.01 * torch.randn(200, 1, 3, generator=g)}
+    member = {"kernel": KernelTranslator({"audio": 3}, 2, memory_size=200)}
+    same = fit_ensemble(x, y, translators=member)
+    other = fit_ensemble(x, y, translators=member, groups=groups)
+    assert same.weights["audio",]["kernel"] > 0.8
+    assert other.weights["audio",]["kernel"] < 0.2
+
+
+def test_validation_is_used_where_it_is_enough():
+    x, y = make_data(300)
+    wrong = y.clone()
+    wrong[200:] = -y[200:]  # on validation the contrary is true: only the mean helps
+    validation = torch.arange(300) >= 200
+    linear = {"linear": LinearTranslator(DIMS, 2)}
+    ensemble = fit_ensemble(x, wrong, translators=linear, validation=validation)
+    assert ensemble.weights["audio", "text"]["linear"] < 0.1
+    few = torch.arange(300) >= 299  # one: it says nothing by itself
+    ensemble = fit_ensemble(x, y, translators=linear, validation=few)
+    assert ensemble.weights["audio", "text"]["linear"] > 0.9
+
+
+@pytest.mark.parametrize("length", [1, 5, 16])
+def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
+    from modimpute import _training
+
+    monkeypatch.setattr(_training, "STEPS", 10)
+    g = torch.Generator().manual_seed(0)
+    x = {name: torch.randn(24, length, dim, generator=g) for name, dim in DIMS.items()}
+    y = torch.cat([x["text"][..., :1], x["audio"][..., 1:2]], -1)
+    ensemble = fit_ensemble(x, y)
+    assert error(ensemble, x, y) < 0.2 * y.var()
+    names = set(next(iter(ensemble.weights.values())))
+    assert {"linear", "gaussian", "transformer", "mean"} <= names
+    assert ("gaussian window" in names) == (length >= 16)
+
+
+def test_default_members_of_unaligned_sequences(monkeypatch):
+    from modimpute import _training
+
+    monkeypatch.setattr(_training, "STEPS", 5)
+    x = {"audio": torch.randn(20, 6, 3), "text": torch.randn(20, 2, 4)}
+    y = x["text"].mean(1, keepdim=True).expand(20, 3, 4)
+    ensemble = fit_ensemble(x, y)
+    assert not ensemble.aligned
+    assert ensemble(x, target_length=3).shape == (20, 3, 4)
+
+
+@pytest.mark.parametrize("case", WEIGHTED, ids=str)
+def test_an_ensemble_of_fitted_members_is_saved_whole(case, tmp_path):
+    module, batch = built(case, torch.float32), case.batch()
+    save_model(module, tmp_path / "model.safetensors")
+    twin = case.make()
+    load_model(twin, tmp_path / "model.safetensors")
+    assert torch.equal(case.call(twin, batch), case.call(module, batch))
+    assert twin.weights == module.weights
+
+
+def test_messages():
+    x, y = make_data(4)
+    there = torch.zeros(4, 1, dtype=torch.bool)
+    there[0] = True
+    cases = [
+        ({"target_valid": there}, "two or more samples must have the target, however: 1"),
+        ({"groups": torch.zeros(4).long()}, "two or more groups must be there, however: 1"),
+        ({"groups": torch.zeros(4)}, r"groups must be torch.int64, of shape \(4,\)"),
+        ({"validation": torch.ones(3).bool()}, r"validation must be torch.bool, of shape \(4,\)"),
+    ]
+    for options, match in cases:
+        with pytest.raises(ValueError, match=match):
+            fit_ensemble(x, y, **options)
+    with pytest.raises(ValueError, match="one batch size, however: 4 and 3"):
+        fit_ensemble(x, y[:3])
+
+
+def test_moments_are_those_of_what_exists():
+    y = torch.tensor([[[1.0], [3.0], [torch.nan]]])
+    mean, deviation = moments(y, torch.tensor([[True, True, False]]))
+    assert (mean.item(), deviation.item()) == (2.0, 1.0)

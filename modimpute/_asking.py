@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from modimpute._checks import check_shape
+from modimpute._checks import check_batch, check_shape, check_valid, check_valids
 from modimpute._members import Member, source_dims
 from modimpute._subsets import who_has
 from modimpute._valid import keep
@@ -17,6 +17,24 @@ def check_widths(members: list[Member], target_dim: int) -> None:
         if member.width != target_dim:
             rule = f'translators must have target_dim={target_dim} (combination="weights")'
             raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
+
+
+def check_said(
+    members: list[Member],
+    said: Mapping[str, Tensor],
+    available: Mapping[str, Tensor] | None,
+    target_valid: Tensor | None,
+    device: torch.device,
+) -> None:
+    """Checks translations, where each one says something, and which target steps exist."""
+    widths = {member.name: member.width for member in members}
+    size = check_batch("translations", said, widths, device)
+    length = said[sorted(said)[0]].shape[1]
+    for name, x in said.items():
+        check_shape(f"translations[{name!r}]", x, (size, length, widths[name]))
+    check_valids(available, "translations", said, argument="available")
+    if target_valid is not None:
+        check_valid("target_valid", target_valid, (size, length), device)
 
 
 def ask(

@@ -56,11 +56,13 @@ def train_leave_one_out(
         averages[name].copy_(value)
 
 
-def start(module: "RetrievalTranslator", x: Tensor) -> None:
+def start(module: "RetrievalTranslator", x: Tensor, seed: int) -> None:
     """Sets the keys to principal components, and the sharpness to the distance of neighbours."""
-    module.reset_parameters()
     some, weight = x[:SAMPLE], module.keys.straight.weight
-    weight.copy_(1e-3 * torch.randn(weight.shape).to(weight))
+    with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
+        torch.manual_seed(seed)
+        module.reset_parameters()
+        weight.copy_(1e-3 * torch.randn(weight.shape).to(weight))
     basis = torch.linalg.svd(some - some.mean(0), full_matrices=False)[2][: module.key_dim]
     weight[: len(basis)] = basis
     z = module.keys(some)

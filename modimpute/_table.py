@@ -26,6 +26,10 @@ class Table:
     def pick(self, rows: Tensor) -> "Table":
         return Table(*(part[rows] for part in vars(self).values()))
 
+    def there(self, steps: int) -> Tensor:
+        """Returns ``(n, steps)``: which of an example's target steps exist."""
+        return self.weight.view(len(self), steps, -1)[..., 0] > 0
+
     def some(self, most: int, generator: torch.Generator) -> "Table":
         """Returns at most so many examples, drawn at random, in their order."""
         if len(self) <= most:

@@ -4,16 +4,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from modimpute._asking import ask, check_widths, who_is_heard
+from modimpute._asking import ask, check_said, check_widths, who_is_heard
 from modimpute._checks import (
-    check_batch,
     check_choice,
     check_names,
-    check_shape,
     check_sizes,
     check_transformer,
-    check_valid,
-    check_valids,
 )
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
@@ -58,10 +54,9 @@ class TranslatorEnsemble(Weighable):
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
-    valid, and what they answer for a source that says nothing is not read. ``member.aligned``
-    (default ``True``), ``target_dim`` (default: ours) and ``source_dim`` (default: any) are
-    respected. A *joint* member has ``modalities``, a sorted tuple of the sources that it reads:
-    its ``source`` and ``valid`` are mappings.
+    valid; what they answer for a source that says nothing is not read. ``member.aligned``
+    (default ``True``), ``target_dim`` (ours) and ``source_dim`` (any) are respected. A *joint*
+    member has ``modalities``, a sorted tuple of its sources: it is given mappings.
 
     Args:
         translators: The members by the name of their source (a joint one by a name of its own).
@@ -159,9 +154,8 @@ class TranslatorEnsemble(Weighable):
     def extra_repr(self) -> str:
         """Lists the arguments for ``repr``."""
         return (
-            f"target_dim={self.target_dim}, combination={self.combination!r}, "
-            f"model_dim={self.model_dim}, num_heads={self.num_heads}, "
-            f"modalities={self.modalities}"
+            f"target_dim={self.target_dim}, combination={self.combination!r}, model_dim="
+            f"{self.model_dim}, num_heads={self.num_heads}, modalities={self.modalities}"
         )
 
     def forward(
@@ -228,14 +222,7 @@ class TranslatorEnsemble(Weighable):
             available: Where each one says something, ``(B, L)``. Default: everywhere.
             target_valid: Which target steps exist; the others are zero. Default: all.
         """
-        widths = {m.name: m.width for m in self._members}
-        size = check_batch("translations", translations, widths, self._like.device)
-        length = translations[sorted(translations)[0]].shape[1]
-        for name, x in translations.items():
-            check_shape(f"translations[{name!r}]", x, (size, length, widths[name]))
-        check_valids(available, "translations", translations, argument="available")
-        if target_valid is not None:
-            check_valid("target_valid", target_valid, (size, length), self._like.device)
+        check_said(self._members, translations, available, target_valid, self._like.device)
         has = who_is_heard(self._members, translations, available or {})
         return self._combine(translations, available or {}, has, target_valid)
 

@@ -38,9 +38,9 @@ class RetrievalTranslator(Remembering):
     call :meth:`remember`, then ``forward`` with ``index``, the number of each sample among the
     remembered ones, which leaves it out.
 
-    Before the answer is zero. A sample with no valid source step is answered with zeros: no
-    opinion. The memory takes ``memory_size`` times the number of features and answers, and an
-    answer costs one product with it. Of more examples, a random part is kept.
+    Before, and for a sample with no valid source step, the answer is zero: no opinion. The memory
+    takes ``memory_size`` times the number of features and answers; of more examples, a random
+    part is kept.
 
     Args:
         source_dim: As of :class:`LinearTranslator`.
@@ -118,10 +118,8 @@ class RetrievalTranslator(Remembering):
         view = (source_places, target_places, window, patch, aligned)
         super().__init__(source_dim, target_dim, *view, device, dtype)
         self.key_dim, self.num_heads, self.hidden_dim = key_dim, num_heads, hidden_dim
-        self.memory_size = memory_size
-        self.steps, self.batch_size = steps, batch_size
+        self.memory_size, self.steps, self.batch_size = memory_size, steps, batch_size
         self.learning_rate, self.noise = learning_rate, noise
-
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         size, answer = sum(self.examples.sizes.values()), self.examples.target_size
         sizes = tuple(self.examples.sizes.values())
@@ -170,10 +168,10 @@ class RetrievalTranslator(Remembering):
         """Returns the translation ``(B, L_target, target_dim)``.
 
         Args:
-            source: As of :class:`LinearTranslator`.
-            valid: As of :class:`LinearTranslator`.
-            target_length: As of :class:`LinearTranslator`.
-            target_valid: As of :class:`LinearTranslator`.
+            source: As of :class:`LinearTranslator`, as the next three.
+            valid: Which source steps hold a real value.
+            target_length: The number of target steps.
+            target_valid: Which target steps exist.
             index: The number of each sample among those that :meth:`remember` was given: it
                 does not see itself. Default: all see the whole memory.
         """
@@ -192,8 +190,7 @@ class RetrievalTranslator(Remembering):
         self, number: int, index: Tensor | None, available: Tensor, owner: Tensor
     ) -> Tensor:
         """Returns ``(1 or n, N)``: what may not be seen, as it lacks a source or is one's own."""
-        there = available.unbind(-1)
-        lacks = [~there[column] for column in self._columns(number)]
+        lacks = [~available.select(-1, column) for column in self._columns(number)]
         hidden = functools.reduce(torch.logical_or, lacks).unsqueeze(0)
         if index is not None:
             hidden = hidden | (index.unsqueeze(-1) == owner)
@@ -231,11 +228,8 @@ class RetrievalTranslator(Remembering):
         if len(table) < 2:
             return
         kept = table.some(self.memory_size, generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
-            start(self, kept.x)
-        if held is not None:
-            held = held.some(self.memory_size, generator) if len(held) else None
+        start(self, kept.x, generator.initial_seed())
+        held = held.some(self.memory_size, generator) if held is not None and len(held) else None
         train_leave_one_out(self, table, kept, held, generator)
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
@@ -244,7 +238,7 @@ class RetrievalTranslator(Remembering):
             buffer.zero_()
         self.memory[: len(kept)] = kept.x
         self.values[: len(kept)] = kept.y
-        self.value_valid[: len(kept)] = self._steps_of(kept)
+        self.value_valid[: len(kept)] = kept.there(self.examples.target_steps)
         self.available[: len(kept)] = kept.has
         self.owner[: len(kept)] = kept.owner
 
@@ -252,7 +246,6 @@ class RetrievalTranslator(Remembering):
         """Returns what examples are told by a table instead of the memory."""
         hidden = self._hidden_from(number, owner, kept.has, kept.owner)
         x = self._masked(x, number)
-        return self._read(x, number, kept.x, kept.y, self._steps_of(kept), hidden)
-
-    def _steps_of(self, table: Table) -> Tensor:
-        return table.weight.view(len(table), self.examples.target_steps, -1)[..., 0] > 0
+        return self._read(
+            x, number, kept.x, kept.y, kept.there(self.examples.target_steps), hidden
+        )

@@ -166,9 +166,8 @@ def test_recipe_prefers_the_mean_where_there_is_nothing():
     y = torch.randn(1500, 1, 2, generator=torch.Generator().manual_seed(3)) + 5
     linear_and_kernel = {name: members()[name] for name in ("linear", "kernel")}
     ensemble = fit_ensemble(x, y, translators=linear_and_kernel)
-    assert all(shares["mean"] > 0.8 for shares in ensemble.weights.values())
     test, _ = make_data(seed=1)
-    assert (ensemble(test) - 5).abs().max() < 0.5
+    assert (ensemble(test) - 5).abs().max() < 0.3  # the noise has deviation 1
 
 
 def test_recipe_is_the_same_for_the_same_seed():

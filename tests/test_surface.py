@@ -30,8 +30,12 @@ SIGNATURES = {
     "KernelTranslator.fit": (
         "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
     ),
-    "KernelTranslator.forward": "(self, source, *, valid=None, target_length=None, target_valid=None)",
-    "KernelTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "KernelTranslator.forward": (
+        "(self, source, *, valid=None, target_length=None, target_valid=None)"
+    ),
+    "KernelTranslator.remember": (
+        "(self, source, target, *, valid=None, target_valid=None, seed=0)"
+    ),
     "KernelTranslator.reset_parameters": "(self)",
     "LinearTranslator": (
         "(source_dim, target_dim, *, source_places=1, target_places=1, window=None, patch=0, "
@@ -41,8 +45,12 @@ SIGNATURES = {
     "LinearTranslator.fit": (
         "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
     ),
-    "LinearTranslator.forward": "(self, source, *, valid=None, target_length=None, target_valid=None)",
-    "LinearTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "LinearTranslator.forward": (
+        "(self, source, *, valid=None, target_length=None, target_valid=None)"
+    ),
+    "LinearTranslator.remember": (
+        "(self, source, target, *, valid=None, target_valid=None, seed=0)"
+    ),
     "LinearTranslator.reset_parameters": "(self)",
     "ModalityDropout": "(rate, *, level='sample')",
     "ModalityDropout.extra_repr": "(self)",
@@ -85,16 +93,21 @@ SIGNATURES = {
     "RetrievalTranslator.forward": (
         "(self, source, *, valid=None, target_length=None, target_valid=None, index=None)"
     ),
-    "RetrievalTranslator.remember": "(self, source, target, *, valid=None, target_valid=None, seed=0)",
+    "RetrievalTranslator.remember": (
+        "(self, source, target, *, valid=None, target_valid=None, seed=0)"
+    ),
     "RetrievalTranslator.reset_parameters": "(self)",
     "TranslatorEnsemble": (
-        "(translators, target_dim, *, combination='transformer', model_dim=64, num_heads=4, num_layers=2, "
+        "(translators, target_dim, *, combination='transformer', model_dim=64, num_heads=4, "
+        "num_layers=2, "
         "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, device=None, "
         "dtype=None)"
     ),
     "TranslatorEnsemble.combine": "(self, translations, *, available=None, target_valid=None)",
     "TranslatorEnsemble.extra_repr": "(self)",
-    "TranslatorEnsemble.fit_weights": "(self, sources, target, *, valid=None, target_valid=None, guard=0.0)",
+    "TranslatorEnsemble.fit_weights": (
+        "(self, sources, target, *, valid=None, target_valid=None, guard=0.0)"
+    ),
     "TranslatorEnsemble.forward": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),

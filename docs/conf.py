@@ -1,5 +1,7 @@
 """The build needs no network: fonts, scripts and formulas come from this folder or from furo."""
 
+from torch import nn
+
 from modimpute import __version__
 
 project = "modimpute"
@@ -41,3 +43,15 @@ html_show_sphinx = False
 mathjax_path = "mathjax/tex-svg.js"
 # The menu would fetch further parts of MathJax, which are not kept here.
 mathjax3_config = {"options": {"enableMenu": False}}
+
+
+def setup(app):
+    app.connect("autodoc-process-bases", _public_bases)
+
+
+def _public_bases(_app, _name, _class, _options, bases):
+    """What our classes share inside is nobody's business: they are torch modules."""
+    inside = [base.__module__.startswith("modimpute._") for base in bases]
+    bases[:] = [
+        nn.Module if private else base for base, private in zip(bases, inside, strict=True)
+    ]

@@ -220,9 +220,8 @@ class RetrievalTranslator(Remembering):
         steps = values.view(len(values), there.shape[1], self.target_dim)
         y = weights @ (steps * there.unsqueeze(-1)).flatten(1)
         y = y.view(x.shape[0], there.shape[1], self.target_dim) / (known + TINY).unsqueeze(-1)
-        total = weights.sum(-1, keepdim=True)
-        corrected: Tensor = y.flatten(1) + self.correction(total * z - weights @ keys)
-        return corrected
+        away = weights.sum(-1, keepdim=True) * z - weights @ keys
+        return y.flatten(1) + self.correction(away)  # type: ignore[no-any-return]
 
     def _choose(self, table: Table, held: Table | None, generator: torch.Generator) -> None:
         if len(table) < 2:

@@ -15,6 +15,7 @@ from modimpute._valid import count_after, count_before
 from modimpute.normalizer import Moments
 
 EPS = 1e-7  # as ModalityNormalizer
+Span = tuple[Tensor | int, Tensor | int]  # the first step, and how many there are
 
 
 class Examples(nn.Module):
@@ -93,8 +94,7 @@ class Examples(nn.Module):
         y = self.target.standardize(target, exists, EPS)
         there = y.new_ones(y.shape[:2], dtype=torch.bool) if exists is None else exists
         if self.window is None:
-            steps = torch.arange(self.target_steps, device=y.device)
-            index = (count_before(there) + steps).unsqueeze(1)
+            index = self._places(y, exists, exists, self.target_steps)
         else:
             offsets = torch.arange(-self.patch, self.patch + 1, device=y.device)
             index = torch.arange(y.shape[1], device=y.device).unsqueeze(-1) + offsets
@@ -110,8 +110,13 @@ class Examples(nn.Module):
         """Returns what was said of examples ``(B, E, steps * D)`` step by step, ``(B, L, D)``."""
         y = y.view(y.shape[0], y.shape[1], self.target_steps, self.target_dim)
         if self.window is None:
-            places = torch.arange(length, device=y.device).unsqueeze(0)
-            y = _take(y[:, 0], places if exists is None else places - count_before(exists))
+            steps = torch.arange(length, device=y.device).unsqueeze(0)
+            if self.aligned:
+                places = steps if exists is None else steps - count_before(exists)
+            else:
+                span = _span(exists, length)
+                places = _same_time(steps, span, (0, self.target_steps))
+            y = _take(y[:, 0], places)
         else:
             y = self._overlap(y, exists)
         return self.target.restore(y, None, EPS)
@@ -123,9 +128,22 @@ class Examples(nn.Module):
         if self.window is not None:
             offsets = torch.arange(-self.window, self.window + 1, device=x.device)
             return self._centres(x, valid, length, exists).unsqueeze(-1) + offsets
-        places = torch.arange(self.steps[name], device=x.device).view(1, 1, -1)
-        first = exists if self.aligned else valid  # places count from here
-        return places if first is None else places + count_before(first).unsqueeze(-1)
+        return self._places(x, valid, exists, self.steps[name])
+
+    def _places(
+        self, x: Tensor, valid: Tensor | None, exists: Tensor | None, count: int
+    ) -> Tensor:
+        """Returns ``(B or 1, 1, count)``: the step that stands at each place.
+
+        Aligned, counted from the first step that exists. Else on one clock from the first to the
+        last valid step, so that samples of any lengths are compared.
+        """
+        places = torch.arange(count, device=x.device).unsqueeze(0)
+        if not self.aligned:
+            steps = _same_time(places, (0, count), _span(valid, x.shape[1]))
+        else:
+            steps = places if exists is None else places + count_before(exists)
+        return steps.unsqueeze(1)
 
     def _centres(
         self, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
@@ -134,11 +152,7 @@ class Examples(nn.Module):
         steps = torch.arange(length, device=x.device).unsqueeze(0)
         if self.aligned:
             return steps
-        before, span = _span(valid, x.shape[1])
-        target_before, target_span = _span(exists, length)
-        # The middle of step t of n lies at (2t + 1) / 2n of the span: integers, exact.
-        twice = (2 * (steps - target_before) + 1) * span
-        return before + torch.div(twice, 2 * target_span, rounding_mode="floor")
+        return _same_time(steps, _span(exists, length), _span(valid, x.shape[1]))
 
     def _overlap(self, y: Tensor, exists: Tensor | None) -> Tensor:
         """Averages what all patches say of a step."""
@@ -162,12 +176,20 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return torch.where(inside.unsqueeze(-1), taken, 0.0)
 
 
-def _span(valid: Tensor | None, length: int) -> tuple[Tensor | int, Tensor | int]:
+def _span(valid: Tensor | None, length: int) -> Span:
     """Returns the first valid step and the number of steps from there to the last one."""
     if valid is None:
         return 0, max(length, 1)
     before = count_before(valid)
     return before, (length - before - count_after(valid)).clamp(min=1)
+
+
+def _same_time(steps: Tensor, span: Span, other: Span) -> Tensor:
+    """Returns the steps of the other span that lie at the same share of it."""
+    # The middle of step t of n lies at (2t + 1) / 2n of the span: integers, exact.
+    (first, count), (other_first, other_count) = span, other
+    twice = (2 * (steps - first) + 1) * other_count
+    return other_first + torch.div(twice, 2 * count, rounding_mode="floor")
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:

@@ -23,10 +23,10 @@ class LinearTranslator(Remembering):
     is left out in turn, in closed form, and on the validation samples.
 
     A sample is one example, and its steps stand at places of their own, counted from the first
-    step that exists (``target_valid``; of unaligned modalities, from each one's first valid
-    step). With ``window``, each target step is an example: the source steps around it
-    (unaligned: around the same share of the span) say what the target steps around it, the
-    patch, are, and what overlaps is averaged.
+    step that exists (``target_valid``); the places of unaligned modalities divide the time from
+    the first to the last valid step, whatever the length. With ``window``, each target step is
+    an example: the source steps around it (unaligned: around the same share of the span) say
+    what the target steps around it, the patch, are, and what overlaps is averaged.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion. The cost of a fit is that of one eigenvalue problem per subset.
@@ -36,9 +36,9 @@ class LinearTranslator(Remembering):
             each source by its name.
         target_dim: The number of target features :math:`D_t`.
         source_places: The number of steps that are read of a source without a window, also by
-            name. Later steps are not read.
-        target_places: The number of steps that are answered without a window. Later steps are
-            answered with the training mean.
+            name. Aligned, later steps are not read.
+        target_places: The number of steps that are answered without a window. Aligned, later
+            steps are answered with the training mean.
         window: The number of source steps read before and after each target step. Default:
             the whole sample is one example.
         patch: With a window, the number of target steps answered before and after each one.

@@ -39,9 +39,8 @@ class Weights(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """All members count alike, and the mean is zero; without any source nobody counts."""
+        """All members count alike, and the mean is zero."""
         self.weight.fill_(1 / len(self.members))
-        self.weight[0] = 0.0
         self.mean.zero_()
 
     def forward(

@@ -19,6 +19,11 @@ from modimpute._weights import Evidence, moments
 DIMS = {"audio": 3, "text": 4}
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 class Constant(nn.Module):
     """A member that says one thing."""
 
@@ -236,6 +241,10 @@ def test_validation_is_used_where_it_is_enough():
     linear = {"linear": LinearTranslator(DIMS, 2)}
     ensemble = fit_ensemble(x, wrong, translators=linear, validation=validation)
     assert ensemble.weights["audio", "text"]["linear"] < 0.1
+    kernel = {"kernel": KernelTranslator(DIMS, 2, memory_size=300)}
+    ensemble = fit_ensemble(x, y, translators=kernel, validation=validation)
+    memory = ensemble.translators["kernel"].memory
+    assert (memory != 0).any(-1).all()  # in the end, what was held out is remembered, too
     few = torch.arange(300) >= 299  # one: it says nothing by itself
     ensemble = fit_ensemble(x, y, translators=linear, validation=few)
     assert ensemble.weights["audio", "text"]["linear"] > 0.9

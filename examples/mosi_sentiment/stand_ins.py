@@ -5,8 +5,8 @@
 
 import math
 import re
+import reprlib  # shows a few characters, whatever is to be shown
 from collections.abc import Callable
-from reprlib import repr  # of a few characters, whatever is shown
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class DType:
 
     def __init__(self, code: Any, *flags: Any) -> None:
         if not isinstance(code, str) or not DTYPE.fullmatch(code) or len(flags) > 2:
-            raise Refused(f"it has an array of type {code!r}")
+            raise Refused(f"it has an array of type {reprlib.repr(code)}")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -71,13 +71,13 @@ class Stand:
 
 def _size(shape: Any) -> int:
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise Refused(f"it has an array of shape {shape!r}")
+        raise Refused(f"it has an array of shape {reprlib.repr(shape)}")
     return math.prod(shape)
 
 
 def _dtype(kind: Any) -> np.dtype:
     if not isinstance(kind, DType):
-        raise Refused(f"it has an array of type {kind!r}")
+        raise Refused(f"it has an array of type {reprlib.repr(kind)}")
     return kind.dtype
 
 
@@ -117,7 +117,7 @@ def _scalar(kind: Any, value: Any) -> Any:
 def _encode(text: Any, encoding: Any = None) -> bytes:
     """Bytes, as Python 3 writes them for Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Refused(f"it calls _codecs.encode with {encoding!r}")
+        raise Refused(f"it calls _codecs.encode with {reprlib.repr(encoding)}")
     return text.encode("latin1")
 
 

@@ -1,10 +1,11 @@
 """The layouts of the files that people have. All sizes are read from the file."""
 
-import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from examples.mosi_sentiment import checks
 from examples.mosi_sentiment.checks import Place
 from examples.mosi_sentiment.data import EMOTIONS, MODALITIES, SPLITS
 from examples.mosi_sentiment.unpickling import read_pickle
+
+# What NumPy raises where an archive is broken, encrypted, or asks for too much.
+BROKEN = (ValueError, OSError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error)
 
 
 @dataclass
@@ -96,9 +100,17 @@ def _npz(path: Path) -> Raw:
     """Arrays train_text, train_labels, train_ids, train_text_lengths or train_lengths, ..."""
     checks.check_download(path, ".npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as archive, np.load(archive, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         rule = f"{path} must be a whole .npz of plain arrays"
         raise ValueError(f"{rule}, however: {error}") from None
     parts = {}

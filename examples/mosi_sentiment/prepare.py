@@ -43,9 +43,7 @@ def prepare(
         raise ValueError(f"{path} must have one number of steps if aligned, however: {steps}")
     stepwise = raw.task == "regression" and raw.parts["train"].labels.shape[1] > 1
     if stepwise and not aligned:
-        raise ValueError(
-            f"{path} must be aligned, since each step has a label, however: it is not"
-        )
+        raise ValueError(f"{path} must be aligned, however: its labels are per step")
     parts, modalities = clean(raw, aligned)
     card = {
         "made": False,

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import copyreg
 import os
 import pickle
 import re
@@ -93,6 +94,24 @@ class TestAttacks:
             read_pickle(path)
         assert not marker.exists()
 
+    def test_an_array_that_is_whole_is_not_blamed(self, tmp_path):
+        content = [np.arange(3.0), Call(os.mkdir, str(tmp_path / "executed"))]
+        path = write(tmp_path, pickle.dumps(content))
+        with pytest.raises(ValueError, match=r"mkdir; nothing of it was run$"):
+            read_pickle(path)
+
+    def test_extensions_of_the_process_are_not_reached(self, tmp_path, monkeypatch):
+        marker = tmp_path / "executed"
+        monkeypatch.setitem(copyreg._extension_cache, 200, os.system)
+        program = b"\x80\x02\x82\xc8U%cX\x85R.".replace(b"X", f"touch {marker}".encode())
+        path = write(tmp_path, program % len(f"touch {marker}"))
+        pickle.loads(path.read_bytes(), encoding="latin1")
+        assert marker.exists()
+        marker.unlink()
+        with pytest.raises(ValueError, match="makes no sense"):
+            read_pickle(path)
+        assert not marker.exists()
+
     @pytest.mark.parametrize(
         ("program", "message"),
         [
@@ -114,6 +133,7 @@ class TestAttacks:
             (b"cnumpy\ndtype\n(N}U\x05_callK\x01stb.", "sets '_call'"),
             (b"cnumpy\ndtype\n}U\x05_callK\x01sb.", "makes no sense"),
             (b"\x82\x01.", "makes no sense"),  # an extension
+            (b"\x80\x05\x96\x01" + bytes(7) + b"a\x98.", "makes no sense"),  # a view of memory
             (b"Pname\n.", "makes no sense"),  # a persistent object
             (b"\xffgarbage", "makes no sense"),
         ],
@@ -128,9 +148,9 @@ class TestAttacks:
     @pytest.mark.parametrize(
         "program",
         [
-            b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.",  # BYTEARRAY8
-            b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.",  # BINBYTES8
-            b"\x80\x04\x95" + (1 << 40).to_bytes(8, "little") + b"x.",  # FRAME
+            b"\x80\x05\x96" + (1 << 27).to_bytes(8, "little") + b"x.",  # BYTEARRAY8
+            b"\x80\x04\x8e" + (1 << 27).to_bytes(8, "little") + b"x.",  # BINBYTES8
+            b"\x80\x04\x95" + (1 << 27).to_bytes(8, "little") + b"x.",  # FRAME
             b"T\xff\xff\xff\x7fx.",  # BINSTRING
             b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(L99999999999L\ntU\x01btR.",
             # Two to the power of 60 items, if anybody wrote them out in the error.

@@ -102,15 +102,7 @@ def _npz(path: Path) -> Raw:
     try:
         with open(path, "rb") as archive, np.load(archive, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except BROKEN as error:
         rule = f"{path} must be a whole .npz of plain arrays"
         raise ValueError(f"{rule}, however: {error}") from None
     parts = {}

@@ -204,6 +204,7 @@ class TestErrors:
                 r"pairs \[1, 0\] or \[0, 1\], .*",
             ),
             ("iemocap_data.pkl", "labels", lambda x: x * 0, "hold pairs"),
+            ("iemocap_data.pkl", "labels", lambda x: x * 3 - 1, "hold pairs"),
             ("iemocap_data.pkl", "labels", lambda x: x * 0 + 1, "hold pairs"),
             ("iemocap_data.pkl", "labels", lambda x: x * np.nan, "hold pairs"),
             ("iemocap_data.pkl", "labels", lambda x: x[:, :, 0], r"shape=\(6, 4\)"),

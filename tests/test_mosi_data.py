@@ -15,14 +15,14 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("safetensors")
 
+import mosi_files
+from mosi_files import COUNTS, make_file, mmsa, mult
 from rich.console import Console
 
 from examples.mosi_sentiment import data as data_file
 from examples.mosi_sentiment.data import MODALITIES, SPLITS, load_prepared, save_prepared
 from examples.mosi_sentiment.layouts import read
-from examples.mosi_sentiment.prepare import KNOWN, checksum, prepare
-from tests import mosi_files
-from tests.mosi_files import COUNTS, make_file, mmsa, mult
+from examples.mosi_sentiment.prepare import KNOWN, checksum, prepare, read_part
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MODIMPUTE_DATA", ROOT.parent / "shared" / "data"))
@@ -164,6 +164,53 @@ class TestLayouts:
         path = make_file(tmp_path, "sequences.npz")
         with pytest.raises(ValueError, match="be aligned, however: its labels are per step"):
             quietly(path, tmp_path / "out", aligned=False)
+
+
+class TestPrediction:
+    """A part of a file without audio and labels."""
+
+    @pytest.mark.parametrize("name", mosi_files.NAMES)
+    def test_is_the_part_of_the_whole_file(self, tmp_path, name):
+        path = make_file(tmp_path, name)
+        whole = quietly(path, tmp_path / "out").test
+        part = read_part(path)
+        assert sorted(part.modalities) == ["text", "vision"]
+        assert part.ids == whole.ids
+        assert not part.label_valid.any()
+        assert part.labels.shape == (len(part), 1, 1)
+        for n in ("text", "vision"):
+            assert torch.equal(part.modalities[n], whole.modalities[n])
+            assert torch.equal(part.valid[n], whole.valid[n])
+
+    def test_nothing_else_is_needed_or_read(self, tmp_path):
+        for name in ("mosi_data.pkl", "unaligned_50.pkl"):
+            path = tmp_path / name
+            content = {"test": content_of(name)["test"]}
+            path.write_bytes(pickle.dumps(content))
+            whole = read_part(path)
+            content["test"]["audio"] = "anything"
+            path.write_bytes(pickle.dumps(content))
+            assert torch.equal(read_part(path).modalities["text"], whole.modalities["text"])
+            for field in ("audio", "labels", "regression_labels", "audio_lengths"):
+                content["test"].pop(field, None)
+            path.write_bytes(pickle.dumps(content))
+            part = read_part(path)
+            for n in ("text", "vision"):
+                assert torch.equal(part.modalities[n], whole.modalities[n])
+                assert torch.equal(part.valid[n], whole.valid[n])
+
+    def test_arrays_without_the_name_of_a_split(self, tmp_path):
+        x = np.random.default_rng(0).normal(size=(3, 4, 2))
+        np.savez(tmp_path / "mine.npz", text=x, vision=x[:, 0], ids=["a", "b", "c"])
+        part = read_part(tmp_path / "mine.npz")
+        assert part.ids == ["a", "b", "c"]
+        assert part.modalities["vision"].shape == (3, 1, 2)
+        np.testing.assert_array_equal(part.modalities["text"], x.astype(np.float32))
+        with pytest.raises(ValueError, match=r"mine\.npz, split test, field audio: must be there"):
+            read_part(tmp_path / "mine.npz", modalities=("audio",))
+        np.savez(tmp_path / "mine.npz", text=x, vision=x[:2])
+        with pytest.raises(ValueError, match=r"as many samples in each field, .*'vision': 2"):
+            read_part(tmp_path / "mine.npz")
 
 
 class TestErrors:

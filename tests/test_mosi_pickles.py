@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 pytest.importorskip("safetensors")
 
+from mosi_files import dump_python2
+
 from examples.mosi_sentiment.checks import describe
 from examples.mosi_sentiment.layouts import read
 from examples.mosi_sentiment.stand_ins import ADMITTED, Stand
 from examples.mosi_sentiment.unpickling import read_pickle
-from tests.mosi_files import dump_python2
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MODIMPUTE_DATA", ROOT.parent / "shared" / "data"))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from examples.mosi_sentiment import checks
-from examples.mosi_sentiment.data import MODALITIES, Part
+from examples.mosi_sentiment.data import Part
 from examples.mosi_sentiment.layouts import Raw, RawPart
 
 NOT_FINITE = {"-inf": np.isneginf, "+inf": np.isposinf, "NaN": np.isnan}
@@ -21,14 +21,15 @@ def clean(raw: Raw, aligned: bool) -> tuple[dict[str, Part], dict[str, Any]]:
     is given, a step of zeros is not valid. A modality that is all zero is missing in any case.
     """
     counts = {split: _make_finite(part) for split, part in raw.parts.items()}
-    sides = {name: padding(raw.parts["train"], name) for name in MODALITIES}
+    names, first = tuple(raw.first.arrays), raw.first
+    sides = {name: padding(first, name) for name in names}
     # An aligned set is padded on one side; a modality with many gaps may look otherwise.
-    votes = {n: sum(s for s in sides.values()) if aligned else sides[n] for n in MODALITIES}
-    parts, report = {}, {name: _about(raw.parts["train"], name, sides) for name in MODALITIES}
+    votes = {n: sum(sides.values()) if aligned else sides[n] for n in names}
+    parts, report = {}, {name: _about(first, name, sides) for name in names}
     for split, raw_part in raw.parts.items():
-        steps = {n: _steps(raw_part, n, left=votes[n][0] > votes[n][1]) for n in MODALITIES}
+        steps = {n: _steps(raw_part, n, left=votes[n][0] > votes[n][1]) for n in names}
         there = {n: (x != 0).any((1, 2)) for n, x in raw_part.arrays.items()}
-        valid = {n: steps[n] & there[n][:, None] for n in MODALITIES}
+        valid = {n: steps[n] & there[n][:, None] for n in names}
         for name, x in raw_part.arrays.items():
             report[name]["splits"][split] = counts[split][name] | {
                 "beyond the length": int(np.count_nonzero(x[~steps[name]])),
@@ -38,7 +39,8 @@ def clean(raw: Raw, aligned: bool) -> tuple[dict[str, Part], dict[str, Any]]:
             x[~valid[name]] = 0.0
         parts[split] = _part(raw, split, valid, steps)
     for name, facts in report.items():
-        x = parts["train"].modalities[name][parts["train"].valid[name]]
+        part = next(iter(parts.values()))
+        x = part.modalities[name][part.valid[name]]
         same = (x == x[:1]).all(0) if len(x) else torch.ones(x.shape[1], dtype=torch.bool)
         facts["constant columns"] = same.nonzero().flatten().tolist()
     return parts, report
@@ -61,12 +63,12 @@ def _make_finite(part: RawPart) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _about(train: RawPart, name: str, sides: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _about(first: RawPart, name: str, sides: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What is the same in all splits."""
     known = {(False, False): "none", (True, False): "left", (False, True): "right"}
     side = known.get(tuple((sides[name] > 0).tolist()), "left and right")
-    given = "a mask" if name in train.valid else "lengths" if name in train.lengths else None
-    _, steps, features = train.arrays[name].shape
+    given = "a mask" if name in first.valid else "lengths" if name in first.lengths else None
+    _, steps, features = first.arrays[name].shape
     return {
         "steps": steps,
         "features": features,
@@ -91,8 +93,11 @@ def _part(
     raw: Raw, split: str, valid: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]
 ) -> Part:
     part, place = raw.parts[split], checks.Place(raw.path, split, raw.label_field)
-    label_valid = np.ones((len(part.labels), 1), bool)
-    if raw.task == "emotions":
+    label_valid = np.ones((len(part.ids), 1), bool)
+    if part.labels is None:
+        label_valid = np.zeros_like(label_valid)
+        labels = np.zeros((*label_valid.shape, 1), np.float32)
+    elif raw.task == "emotions":
         labels = checks.pairs(place, part.labels)
     else:
         if part.labels.shape[1] > 1:

@@ -23,7 +23,7 @@ class RawPart:
     """A split as the file has it; where a length or a mask is given, it is kept."""
 
     arrays: dict[str, np.ndarray]  # (N, L, D), float32
-    labels: np.ndarray  # (N, S), or pairs (N, K, 2)
+    labels: np.ndarray | None  # (N, S), or pairs (N, K, 2)
     ids: list[str]
     lengths: dict[str, np.ndarray] = field(default_factory=dict)  # (N,)
     valid: dict[str, np.ndarray] = field(default_factory=dict)  # (N, L)
@@ -37,67 +37,83 @@ class Raw:
     parts: dict[str, RawPart]
 
     @property
+    def first(self) -> RawPart:
+        return next(iter(self.parts.values()))
+
+    @property
     def task(self) -> str:
-        return "emotions" if self.parts["train"].labels.ndim == 3 else "regression"
+        labels = self.first.labels
+        return "emotions" if labels is not None and labels.ndim == 3 else "regression"
 
 
-def read(path: Path) -> Raw:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read; the rest need not be in the file."""
+
+    modalities: tuple[str, ...] = MODALITIES
+    splits: tuple[str, ...] = SPLITS
+    labels: bool = True
+
+
+def read(path: Path, wanted: Wanted | None = None) -> Raw:
     """Finds out which layout a file has, reads it and checks sizes."""
-    if path.suffix == ".npz":
-        raw = _npz(path)
-    else:
-        content = read_pickle(path)
-        if not isinstance(content, dict):
-            rule = f"{path} must be a dict of {', '.join(SPLITS)}"
-            raise ValueError(f"{rule}, however: it is a {checks.describe(content)}")
-        for split in SPLITS:
-            if not isinstance(content.get(split), dict):
-                fact = f"the file is a {checks.describe(content)}"
-                raise Place(path, split).error("be a dict of fields", fact)
-        raw = (
-            _mmsa(path, content)
-            if "regression_labels" in content["train"]
-            else _mult(path, content)
-        )
+    wanted = wanted or Wanted()
+    raw = _npz(path, wanted) if path.suffix == ".npz" else _pickle(path, wanted)
     for split, part in raw.parts.items():
         counts = {name: len(x) for name, x in part.arrays.items()}
-        checks.same_count(Place(path, split), counts | {raw.label_field: len(part.labels)})
-    for name in MODALITIES:
+        if part.labels is not None:
+            counts[raw.label_field] = len(part.labels)
+        checks.same_count(Place(path, split), counts)
+    for name in wanted.modalities:
         sizes = {split: part.arrays[name].shape[1:] for split, part in raw.parts.items()}
         checks.same_sizes(path, name, sizes)
-    sizes = {split: part.labels.shape[1:] for split, part in raw.parts.items()}
-    checks.same_sizes(path, raw.label_field, sizes)
+    if wanted.labels:
+        sizes = {split: part.labels.shape[1:] for split, part in raw.parts.items()}
+        checks.same_sizes(path, raw.label_field, sizes)
     return raw
 
 
-def _mult(path: Path, content: Mapping[str, dict[str, Any]]) -> Raw:
+def _pickle(path: Path, wanted: Wanted) -> Raw:
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        rule = f"{path} must be a dict of {', '.join(wanted.splits)}"
+        raise ValueError(f"{rule}, however: it is a {checks.describe(content)}")
+    for split in wanted.splits:
+        if not isinstance(content.get(split), dict):
+            fact = f"the file is a {checks.describe(content)}"
+            raise Place(path, split).error("be a dict of fields", fact)
+    mmsa = any(key in content[wanted.splits[0]] for key in ("regression_labels", "text_bert"))
+    return (_mmsa if mmsa else _mult)(path, content, wanted)
+
+
+def _mult(path: Path, content: Mapping[str, dict[str, Any]], wanted: Wanted) -> Raw:
     """MulT: mosi_data.pkl, mosei_senti_data.pkl, iemocap_data.pkl, and each _noalign.pkl."""
-    parts = {}
-    for split in SPLITS:
-        place, fields = Place(path, split), content[split]
-        arrays = _sequences(place, fields, "labels")
-        labels = _labels(place.at("labels"), fields["labels"])
-        parts[split] = RawPart(arrays, labels, _ids(place, fields, "id", len(labels)))
+    parts = {
+        split: _part(Place(path, split), content[split], wanted, "labels", "id")
+        for split in wanted.splits
+    }
     return Raw(path, "MulT", "labels", parts)
 
 
-def _mmsa(path: Path, content: Mapping[str, dict[str, Any]]) -> Raw:
+def _mmsa(path: Path, content: Mapping[str, dict[str, Any]], wanted: Wanted) -> Raw:
     """MMSA: aligned_50.pkl and unaligned_50.pkl, with the text features of BERT."""
     parts = {}
-    for split in SPLITS:
+    for split in wanted.splits:
         place, fields = Place(path, split), content[split]
-        arrays = _sequences(place, fields, "regression_labels")
-        labels = _labels(place.at("regression_labels"), fields["regression_labels"])
-        part = RawPart(arrays, labels, _ids(place, fields, "id", len(labels)))
-        _add_lengths(place, fields, part, {n: (f"{n}_lengths",) for n in ("audio", "vision")})
-        if "text_bert" in fields:
-            part.valid["text"] = _bert(place.at("text_bert"), fields["text_bert"], arrays["text"])
-        parts[split] = part
+        part = parts[split] = _part(place, fields, wanted, "regression_labels", "id")
+        for name in {"audio", "vision"} & set(wanted.modalities):
+            _add_length(place, fields, part, name, f"{name}_lengths")
+        if "text_bert" in fields and "text" in wanted.modalities:
+            text = part.arrays["text"]
+            part.valid["text"] = _bert(place.at("text_bert"), fields["text_bert"], text)
     return Raw(path, "MMSA", "regression_labels", parts)
 
 
-def _npz(path: Path) -> Raw:
-    """Arrays train_text, train_labels, train_ids, train_text_lengths or train_lengths, ..."""
+def _npz(path: Path, wanted: Wanted) -> Raw:
+    """Arrays train_text, train_labels, train_ids, train_text_lengths or train_lengths, ...
+
+    A single split may also come without the name of the split: text, vision, ...
+    """
     checks.check_download(path, ".npz")
     try:
         with open(path, "rb") as archive, np.load(archive, allow_pickle=False) as file:
@@ -106,29 +122,45 @@ def _npz(path: Path) -> Raw:
         rule = f"{path} must be a whole .npz of plain arrays"
         raise ValueError(f"{rule}, however: {error}") from None
     parts = {}
-    for split in SPLITS:
+    for split in wanted.splits:
         place, start = Place(path, split), f"{split}_"
         fields = {k.removeprefix(start): x for k, x in arrays.items() if k.startswith(start)}
-        modalities = _sequences(place, fields, "labels", vectors=True)
-        length = {x.shape[1] for x in modalities.values()}
-        labels = fields["labels"]
-        labels = _labels(place.at("labels"), labels, max(length) if len(length) == 1 else 1)
-        part = RawPart(modalities, labels, _ids(place, fields, "ids", len(labels)))
-        _add_lengths(place, fields, part, {n: (f"{n}_lengths", "lengths") for n in MODALITIES})
-        parts[split] = part
+        if not fields and len(wanted.splits) == 1:
+            fields = arrays
+        part = parts[split] = _part(place, fields, wanted, "labels", "ids", vectors=True)
+        for name in wanted.modalities:
+            _add_length(place, fields, part, name, f"{name}_lengths", "lengths")
     return Raw(path, "npz", "labels", parts)
 
 
-def _sequences(
-    place: Place, fields: dict[str, Any], labels: str, vectors: bool = False
-) -> dict[str, np.ndarray]:
-    checks.check_fields(place, fields, (*MODALITIES, labels))
-    return {  # taken out of the file's dict: the float32 copy is enough to hold in memory
-        name: checks.sequences(place.at(name), fields.pop(name), vectors) for name in MODALITIES
+def _part(
+    place: Place,
+    fields: dict[str, Any],
+    wanted: Wanted,
+    label_field: str,
+    id_field: str,
+    vectors: bool = False,
+) -> RawPart:
+    """With ``vectors``, (N, D) is one step, and each step may have a label."""
+    needed = (*wanted.modalities, label_field) if wanted.labels else wanted.modalities
+    checks.check_fields(place, fields, needed)
+    arrays = {  # taken out of the file's dict: the float32 copy is enough to hold in memory
+        name: checks.sequences(place.at(name), fields.pop(name), vectors)
+        for name in wanted.modalities
     }
+    labels = None
+    if wanted.labels:
+        steps = {x.shape[1] for x in arrays.values()}
+        steps = max(steps) if vectors and len(steps) == 1 else 1
+        labels = _labels(place.at(label_field), fields[label_field], steps)
+    count = len(next(iter(arrays.values())) if labels is None else labels)
+    ids = [f"{place.split}-{i}" for i in range(count)]
+    if id_field in fields:
+        ids = checks.names(place.at(id_field), fields[id_field], count)
+    return RawPart(arrays, labels, ids)
 
 
-def _labels(place: Place, values: Any, steps: int = 1) -> np.ndarray:
+def _labels(place: Place, values: Any, steps: int) -> np.ndarray:
     """(N, 1), (N, steps) or, for emotions, (N, 4, 2)."""
     labels = checks.numbers(place, values, (1, 2, 3))
     shape = labels.shape[1:]
@@ -140,21 +172,15 @@ def _labels(place: Place, values: Any, steps: int = 1) -> np.ndarray:
     raise place.error(rule, f"shape={labels.shape}")
 
 
-def _ids(place: Place, fields: Mapping[str, Any], name: str, count: int) -> list[str]:
-    if name not in fields:
-        return [f"{place.split}-{i}" for i in range(count)]
-    return checks.names(place.at(name), fields[name], count)
-
-
-def _add_lengths(
-    place: Place, fields: Mapping[str, Any], part: RawPart, keys: Mapping[str, tuple[str, ...]]
+def _add_length(
+    place: Place, fields: Mapping[str, Any], part: RawPart, name: str, *keys: str
 ) -> None:
-    for name, options in keys.items():
-        for key in options:
-            if key in fields:
-                count, longest, _ = part.arrays[name].shape
-                part.lengths[name] = checks.lengths(place.at(key), fields[key], count, longest)
-                break
+    """By the first of the keys that there is."""
+    for key in keys:
+        if key in fields:
+            count, longest, _ = part.arrays[name].shape
+            part.lengths[name] = checks.lengths(place.at(key), fields[key], count, longest)
+            return
 
 
 def _bert(place: Place, values: Any, text: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from examples.mosi_sentiment.cleaning import NOT_FINITE, clean
 from examples.mosi_sentiment.data import EMOTIONS, SPLITS, DataSet, Part, save_prepared
-from examples.mosi_sentiment.layouts import read
+from examples.mosi_sentiment.layouts import Raw, Wanted, read
 
 KNOWN = {  # as published with MMSA
     "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": "MMSA MOSI unaligned_50",
@@ -37,11 +37,8 @@ def prepare(
     path = Path(path)
     digest = checksum(path)
     raw = read(path)
-    steps = {x.shape[1] for x in raw.parts["train"].arrays.values()}
-    aligned = len(steps) == 1 if aligned is None else aligned
-    if aligned and len(steps) > 1:
-        raise ValueError(f"{path} must have one number of steps if aligned, however: {steps}")
-    stepwise = raw.task == "regression" and raw.parts["train"].labels.shape[1] > 1
+    aligned = _aligned(raw, aligned)
+    stepwise = raw.task == "regression" and raw.first.labels.shape[1] > 1
     if stepwise and not aligned:
         raise ValueError(f"{path} must be aligned, however: its labels are per step")
     parts, modalities = clean(raw, aligned)
@@ -63,6 +60,25 @@ def prepare(
     save_prepared(Path(out), data)
     (console or Console()).print(show(data))
     return data
+
+
+def read_part(
+    path: Path,
+    split: str = "test",
+    *,
+    modalities: tuple[str, ...] = ("text", "vision"),
+    aligned: bool | None = None,
+) -> Part:
+    """Reads and cleans one split for prediction: the other modalities and labels are not read."""
+    raw = read(Path(path), Wanted(modalities, (split,), labels=False))
+    return clean(raw, _aligned(raw, aligned))[0][split]
+
+
+def _aligned(raw: Raw, aligned: bool | None) -> bool:
+    steps = {x.shape[1] for x in raw.first.arrays.values()}
+    if aligned and len(steps) > 1:
+        raise ValueError(f"{raw.path} must have one number of steps if aligned, however: {steps}")
+    return len(steps) == 1 if aligned is None else aligned
 
 
 def checksum(path: Path) -> str:

@@ -92,7 +92,7 @@ class TestStatistics:
         assert groups_of([f"sample_{i}" for i in range(36)]).max() == 35
 
     def test_interval_of_a_plain_mean(self):
-        # One seed and groups of one: the textbook interval of a mean, 1.96 σ / √n.
+        # One seed and groups of one: the textbook interval of a mean, 1.96 deviations / root n.
         rng = np.random.default_rng(0)
         difference = rng.normal(0.3, 1.0, (1, 400))
         d = paired_difference(difference, np.zeros((1, 400)), np.arange(400))

@@ -5,8 +5,6 @@ import io
 import os
 from pathlib import Path
 
-import torch
-
 from examples.mosi_sentiment.comparators import LV, View
 from examples.mosi_sentiment.data import EMOTIONS, Part, load_prepared
 from examples.mosi_sentiment.evaluation import predict
@@ -45,10 +43,9 @@ def table(model: SentimentModel, part: Part) -> list[dict[str, object]]:
     available = needs(model)
     values, _ = predict(model, part, View("prediction", available))
     rows: list[dict[str, object]] = []
-    exists = torch.stack([part.valid[name] for name in sorted(available)]).any(0)
     for i, name in enumerate(part.ids):
         for step in range(values.shape[1]):
-            if model.shape.stepwise and not exists[i, step]:
+            if model.shape.stepwise and not any(part.valid[n][i, step] for n in available):
                 continue
             row: dict[str, object] = {"id": name}
             if model.shape.stepwise:

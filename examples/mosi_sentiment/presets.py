@@ -79,7 +79,7 @@ OURS = {
         replace(_SMALL, model_dim=64, translator_dropout=0.0),
         replace(
             _FIXED,
-            epochs=10,
+            epochs=12,
             translate_first=5,
             batch_size=32,
             learning_rate=2e-3,

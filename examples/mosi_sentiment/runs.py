@@ -45,6 +45,7 @@ def open_data(name: str) -> DataSet:
 def make_accelerator(data: DataSet, mixed_precision: str = "no", cpu: bool = False) -> Accelerator:
     # With a label per step nothing is pooled: the vectors for a missing slot are never used.
     unused = DistributedDataParallelKwargs(find_unused_parameters=data.stepwise)
+    cpu = cpu or not torch.accelerator.is_available()
     return Accelerator(mixed_precision=mixed_precision, cpu=cpu, kwargs_handlers=[unused])
 
 

@@ -102,6 +102,9 @@ def fit(
     for epoch in range(done, config.epochs):
         if config.patience and since >= config.patience:
             break
+        if epoch == config.translate_first:
+            # Moments of parameters that had no gradient so far would let the first steps leap.
+            optimizer.state.clear()
         process = accelerator.process_index
         torch.manual_seed(draw(seed, epoch, 1 + process))
         losses = _epoch(

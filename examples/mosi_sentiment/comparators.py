@@ -89,6 +89,7 @@ COMPARATORS = {
             ),
             {"reads": ALL, "reconstructs": ALL},
             {"hide": 0.5},
+            planted=False,
         ),
     )
 }

@@ -20,7 +20,7 @@ pytest.importorskip("rich")
 pytest.importorskip("sklearn")
 pytest.importorskip("typer")
 
-from examples.mosi_sentiment import ablation, comparators, presets, reproduce as table
+from examples.mosi_sentiment import ablation, comparators, presets, published, reproduce as table
 from examples.mosi_sentiment.__main__ import main
 from examples.mosi_sentiment.checkpoint import read_json
 from examples.mosi_sentiment.data import load_prepared
@@ -212,6 +212,17 @@ def test_files_are_prepared_once(tmp_path, monkeypatch, capsys):
     assert "SHA-256" in capsys.readouterr().out
     assert open_data(str(file)).test.ids == first.test.ids
     assert "SHA-256" not in capsys.readouterr().out
+
+
+def test_notes():
+    made, last = published.notes({"made": True}, "valid"), published.notes({}, "last")
+    assert made == [published.NOT_COMPARABLE["synthetic"]]
+    assert last == [published.NOT_COMPARABLE["npz"], published.FIXED]
+    for name in ("utterances", "sequences"):
+        assert OURS[name].training.select == "last"
+    sums = published.ABOUT
+    assert all(len(key) == 64 for key in sums)
+    assert published.notes({"layout": "npz", "sha256": min(sums)}, "valid")[1] == published.BC_LSTM
 
 
 def test_published_numbers_name_their_source():

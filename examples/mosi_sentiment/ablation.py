@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
+from rich.table import Table
 from safetensors.torch import load_file
 
 from examples.mosi_sentiment import report
@@ -107,5 +107,10 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
     lines = [f"## {opened.name}: ablations, {count} seeds", "", *report.markdown(header, rows)]
     write_json(folder / "ablations.json", result)
     report.write_text(folder / "ablations.md", lines)
-    console.print(Markdown("\n".join(lines)))
-    console.print(f"Saved {folder}")
+    screen = Table(title=f"{opened.name}: ablations, {count} seeds", title_justify="left")
+    for column in ("", *columns[:2], "R² of audio"):
+        screen.add_column(column, justify="right" if column else "left")
+    for name, (_, *cells, _) in zip(metrics, rows, strict=True):
+        screen.add_row(name, *cells[:2], cells[-1])
+    console.print(screen)
+    console.print(f"Saved {folder}, the whole table in {folder / 'ablations.md'}")

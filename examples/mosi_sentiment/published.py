@@ -1,6 +1,7 @@
 """Numbers that others have published, each with its source and what it is comparable with."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,31 @@ PUBLISHED: dict[str, tuple[Row, ...]] = {
 NOT_COMPARABLE = {
     "synthetic": "These data are made. Nothing here is comparable with any published number.",
     "npz": (
-        "Not comparable with the paper, MulT or any published table: other features (a text CNN "
-        "trained on the labels of train and validation, openSMILE, 3D-CNN) and another split "
-        "(1252/195/752 utterances by video, not 1284/229/686). Nothing is selected on validation: "
-        "settings and epochs were fixed beforehand, the last weights are used."
+        "Not comparable with the paper, MulT or any published table, whose features and split are "
+        "others."
     ),
     "MulT": (
-        "The paper's other numbers are unverified, those with BERT text are from other features. "
-        "MulT's F1 is the legacy one."
+        "The paper's other numbers could not be found; those with BERT text are from other "
+        "features. MulT's F1 is the legacy one."
     ),
     "MMSA": "BERT text: comparable with MMSA's rows, not with the paper's nor with MulT's.",
 }
+BC_LSTM = (
+    "Text: features of a CNN trained on the labels of train *and* validation; audio: openSMILE; "
+    "vision: a 3D-CNN. The split is by video, 1252/195/752 utterances, not 1284/229/686."
+)
+ABOUT = {  # by the checksum of the file
+    "ebd7af33cb3152239100d0cfaab9d01e367469145f3ee5299efee063fbfd5b96": BC_LSTM,
+    "4035c16264a7dec6a19777b21ede10c9dce57c665de98d0693c9c5f0f63e500e": BC_LSTM,
+}
+FIXED = (
+    "Nothing is selected on validation: settings and number of epochs were fixed beforehand, and "
+    "the last weights are used."
+)
+
+
+def notes(card: dict[str, Any], select: str) -> list[str]:
+    """What the table is not comparable with, and how its models were chosen."""
+    kind = "synthetic" if card.get("made") else card.get("layout", "npz")
+    found = [NOT_COMPARABLE[kind], ABOUT.get(card.get("sha256", ""), "")]
+    return [note for note in (*found, FIXED if select == "last" else "") if note]

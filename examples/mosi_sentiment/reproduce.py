@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
+from rich.table import Table
 from safetensors.torch import load_file
 
 from examples.mosi_sentiment import report
@@ -17,7 +17,7 @@ from examples.mosi_sentiment.evaluation import floors, labelled
 from examples.mosi_sentiment.jobs import ROWS, Job, run_all, slug
 from examples.mosi_sentiment.metrics import errors_of
 from examples.mosi_sentiment.presets import preset_for
-from examples.mosi_sentiment.published import NOT_COMPARABLE, PUBLISHED
+from examples.mosi_sentiment.published import PUBLISHED, notes
 from examples.mosi_sentiment.runs import PLANTED, open_data
 from examples.mosi_sentiment.statistics import groups_of, paired_difference, spread
 from examples.mosi_sentiment.synthetic import NAMES
@@ -51,8 +51,9 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
         lines = table(opened, result)
         report.write_text(folder / "table.md", lines)
         draw(folder, result)
-        console.print(Markdown("\n".join(lines)))
-        console.print(f"Saved {folder}")
+        for part in screen(opened, result):
+            console.print(part)
+        console.print(f"Saved {folder}, the whole table in {folder / 'table.md'}")
 
 
 def plan(
@@ -144,9 +145,31 @@ def table(data: DataSet, result: Mapping[str, Any]) -> list[str]:
         "",
         *published(data, columns),
         *extension(result),
-        NOT_COMPARABLE["synthetic" if result["data"]["made"] else data.card.get("layout", "npz")],
+        " ".join(notes(data.card, preset_for(data).training.select)),
     ]
     return lines
+
+
+def screen(data: DataSet, result: Mapping[str, Any]) -> list[Table]:
+    """The columns that matter most, for a screen of 80 columns."""
+    columns = report.columns_of(result["floors"])[:3]
+    metrics = Table(title=f"{data.name}, test, {len(result['seeds'])} seeds", title_justify="left")
+    for name in ("", *columns, "R² of audio"):
+        metrics.add_column(name, justify="right" if name else "left")
+    for view, values in result["summary"].items():
+        quality = values.get("R² audio", {"mean": None, "std": None})
+        cells = [report.cell(c, *values[c].values()) for c in columns]
+        style = "bold" if view == OURS else None
+        metrics.add_row(view, *cells, report.cell("R²", *quality.values()), style=style)
+    for name, values in result["floors"].items():
+        metrics.add_row(name, *(report.cell(c, values[c]) for c in columns), "n/a")
+    paired = Table(title="Paired differences of the error", title_justify="left")
+    for name in ("", "mean", "95 % interval"):
+        paired.add_column(name, justify="right" if name else "left")
+    for name, d in result["differences"].items():
+        interval = f"{d['low']:+.4f} to {d['high']:+.4f}"
+        paired.add_row(name, f"{d['difference']:+.4f}", interval)
+    return [metrics, paired]
 
 
 def differences(data: DataSet, result: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from examples.mosi_sentiment import progress, runs
 from examples.mosi_sentiment.checkpoint import write_json
 from examples.mosi_sentiment.comparators import Comparator
-from examples.mosi_sentiment.robustness import FILLS, robustness
+from examples.mosi_sentiment.robustness import robustness
 
 ROWS = "robustness.json"
 
@@ -24,15 +24,12 @@ class Job:
     comparator: Comparator
     seed: int
     path: Path
+    robust: bool = False  # whether all patterns and rates are tested, too
 
     @property
     def done(self) -> bool:
         finished = (self.path / "metrics.json").is_file()
         return finished and (not self.robust or (self.path / ROWS).is_file())
-
-    @property
-    def robust(self) -> bool:
-        return self.comparator.name in FILLS
 
     @property
     def title(self) -> str:

@@ -41,7 +41,7 @@ def sum_losses(
         sums.append(consistency(x, targets[name], valid=asked[name]))
         width = 1 if metric == "cosine" else x.shape[-1]
         counts.append(asked[name].sum() * width)
-    return torch.stack(sums), torch.stack(counts).to(torch.float64)
+    return torch.stack(sums), torch.stack(counts)
 
 
 def total_loss(

@@ -83,4 +83,4 @@ class Concatenation(nn.Module):
 def stretch(valid: Tensor, length: int) -> Tensor:
     """``valid`` at another number of steps: of each step, what stood at its share of the whole."""
     steps = torch.arange(length, device=valid.device) * valid.shape[1] // max(length, 1)
-    return valid[:, steps]
+    return valid.index_select(1, steps)

@@ -1,6 +1,6 @@
 """All rows of a data set in one command: comparators, seeds, intervals, table, plots."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from examples.mosi_sentiment import report
 from examples.mosi_sentiment.checkpoint import read_json, versions, write_json
-from examples.mosi_sentiment.comparators import COMPARATORS, Comparator
+from examples.mosi_sentiment.comparators import COMPARATORS
 from examples.mosi_sentiment.data import DataSet
 from examples.mosi_sentiment.evaluation import floors, labelled
 from examples.mosi_sentiment.jobs import ROWS, Job, run_all, slug
 from examples.mosi_sentiment.metrics import errors_of
 from examples.mosi_sentiment.presets import preset_for
 from examples.mosi_sentiment.published import PUBLISHED, notes
+from examples.mosi_sentiment.robustness import FILLS
 from examples.mosi_sentiment.runs import PLANTED, open_data
 from examples.mosi_sentiment.statistics import groups_of, paired_difference, spread
 from examples.mosi_sentiment.synthetic import NAMES
@@ -41,9 +42,7 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
     for name in names:
         opened = open_data(name)
         folder = out / opened.name
-        planted = bool(opened.card.get("made"))
-        comparators = [c for c in COMPARATORS.values() if c.planted or not planted]
-        chosen = plan(name, folder, comparators, seeds)
+        chosen = plan(name, folder, seeds, planted=bool(opened.card.get("made")))
         console.print(f"{opened.name}: {len(chosen)} runs, {len(seeds)} seeds")
         run_all(chosen, console, jobs, threads)
         result = collect(opened, chosen)
@@ -56,12 +55,17 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
         console.print(f"Saved {folder}, the whole table in {folder / 'table.md'}")
 
 
-def plan(
-    data: str, folder: Path, comparators: Sequence[Comparator], seeds: Iterable[int]
-) -> list[Job]:
+def plan(data: str, folder: Path, seeds: Iterable[int], planted: bool) -> list[Job]:
     """Seed by seed, so that an interrupted command leaves whole seeds."""
+    comparators = [c for c in COMPARATORS.values() if c.planted or not planted]
     return [
-        Job(data, c, seed, folder / "runs" / f"{slug(c.name)}-{seed}")
+        Job(
+            data,
+            c,
+            seed,
+            folder / "runs" / f"{slug(c.name)}-{seed}",
+            robust=c.name in FILLS and not planted,
+        )
         for seed in seeds
         for c in comparators
     ]

@@ -161,7 +161,7 @@ def _epoch(
     names = names_of(model.config.reconstructs)
     weights = config.weights(len(names), epoch).to(accelerator.device)
     dropout = ModalityDropout(config.hide)
-    totals = torch.zeros(2, len(names), dtype=torch.float64, device=accelerator.device)
+    totals = _zeros(len(names), accelerator.device)
     batches = list(batches_of(part, config.batch_size, seed, epoch))
     model.train()
     for i, rows in enumerate(batches):
@@ -182,7 +182,7 @@ def _epoch(
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
-        totals += torch.stack([sums.detach().double(), counts])
+        totals += torch.stack([x.detach().to(totals.dtype) for x in (sums, counts)])
         on_step()
     return _means(names, _summed(accelerator)(totals))
 
@@ -193,7 +193,7 @@ def validate(
 ) -> dict[str, float]:
     """The losses on held-out samples: without what the test will lack, or with fixed gaps."""
     names = names_of(model.config.reconstructs)
-    totals = torch.zeros(2, len(names), dtype=torch.float64, device=accelerator.device)
+    totals = _zeros(len(names), accelerator.device)
     model.eval()
     mine = torch.arange(accelerator.process_index, len(part), accelerator.num_processes)
     for rows in mine.split(EVALUATION_BATCH):
@@ -203,7 +203,7 @@ def validate(
             valid = drop_at_rate(batch.modalities, 0.5, valid=valid, seed=0, index=rows)
         prediction, reconstructed = model(batch.modalities, valid=valid)
         sums, counts = compare(model, batch, prediction, reconstructed, config)
-        totals += torch.stack([sums.double(), counts])
+        totals += torch.stack([x.to(totals.dtype) for x in (sums, counts)])
     return _means(names, _summed(accelerator)(totals))
 
 
@@ -246,6 +246,11 @@ def cosine(share: float) -> float:
 
 def _summed(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
     return lambda x: accelerator.reduce(x, "sum")
+
+
+def _zeros(parts: int, device: torch.device) -> Tensor:
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    return torch.zeros(2, parts, dtype=wide, device=device)
 
 
 def _means(names: tuple[str, ...], totals: Tensor) -> dict[str, float]:

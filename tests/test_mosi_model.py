@@ -138,7 +138,7 @@ def test_quality_of_the_mean_of_training_and_of_the_truth():
     best = reconstruction_quality(model, data, data.test, {"audio": truth})["audio"]
     floor = reconstruction_quality(model, data, data.test, {"audio": mean})["audio"]
     assert best == {"MSE": 0.0, "R²": 1.0, "cosine": pytest.approx(1.0)}
-    assert floor["R²"] == pytest.approx(0.0, abs=1e-9)
+    assert floor["R²"] == pytest.approx(0.0, abs=1e-6)
     assert 0.5 < floor["MSE"] < 2
 
 

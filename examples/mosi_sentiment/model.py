@@ -174,7 +174,7 @@ class SentimentModel(nn.Module):
         }
         fused, there = {}, {}
         for name in self.names:
-            filler = self._filler(name, reconstructed, x[name], fill)
+            filler = self._filler(name, reconstructed, expected[name], fill)
             if filler is None:
                 fused[name], there[name] = projected[name], kept[name]
                 continue
@@ -216,17 +216,18 @@ class SentimentModel(nn.Module):
         length = self.shape.lengths[name]
         return module(sources, valid=there, target_length=length, target_valid=expected)
 
-    def _filler(self, name, reconstructed, x, fill) -> Tensor | None:
+    def _filler(self, name, reconstructed, expected, fill) -> Tensor | None:
         if name in reconstructed:
             if self.config.target == "projected":
                 return reconstructed[name]
             return self.projections[name](reconstructed[name])
         if fill == "missing":
             return None
-        constant = torch.zeros_like(x)  # the mean
-        if fill == "zero":
-            everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-            constant = self.standardise({name: constant}, {name: everywhere})[name]
+        zeros = torch.zeros(*expected.shape, self.shape.dims[name], device=expected.device)
+        # In standardised units the mean is zero, and what was zero is not.
+        constant = (
+            self.standardise({name: zeros}, {name: expected})[name] if fill == "zero" else zeros
+        )
         return self.projections[name](constant)
 
     def _predict(self, fused: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> Tensor:

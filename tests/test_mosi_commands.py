@@ -264,3 +264,13 @@ def test_interrupt(tmp_path):
     assert "Traceback" not in text
     assert text.strip().splitlines()[-1].startswith("Interrupted.")
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1111
+
+
+@pytest.mark.usefixtures("quick")
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    file = make_file(tmp_path, "utterances.npz")
+    main(["prepare", str(file), "--out", str(tmp_path / "prepared")])
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "prepared"), "--out", str(run), "--tensorboard"]) == 0
+    assert len(list((run / "tensorboard").glob("events.*"))) == 1

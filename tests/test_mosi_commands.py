@@ -205,6 +205,16 @@ def test_what_a_file_must_have(tmp_path):
         assert set(expected) <= set(read(model, file, "test").modalities)
 
 
+def test_another_draw_of_a_planted_set():
+    first, other = open_data("synthetic-dependent"), open_data("synthetic-dependent@3")
+    assert other.name == "synthetic-dependent@3"
+    assert presets.preset_for(other).name == "synthetic"
+    assert not first.test.labels.equal(other.test.labels)
+    assert open_data("synthetic-dependent@0").test.labels.equal(first.test.labels)
+    with pytest.raises(ValueError, match="NAME@SEED"):
+        open_data("synthetic-dependent@x")
+
+
 def test_files_are_prepared_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = make_file(tmp_path, "utterances.npz")

@@ -22,14 +22,18 @@ PLANTED = "synthetic-"
 
 
 def open_data(name: str) -> DataSet:
-    """``synthetic-NAME``, a folder that ``prepare`` wrote, or a file, which is prepared once."""
+    """``synthetic-NAME``, a folder that ``prepare`` wrote, or a file, which is prepared once.
+
+    ``synthetic-NAME@SEED`` is another draw from the same generator.
+    """
     from examples.mosi_sentiment.synthetic import NAMES, make
 
     if name.startswith(PLANTED):
-        if name.removeprefix(PLANTED) not in NAMES:
+        planted, _, seed = name.removeprefix(PLANTED).partition("@")
+        if planted not in NAMES or not (seed or "0").isdecimal():
             rule = f"a planted set must be one of {', '.join(PLANTED + n for n in NAMES)}"
-            raise ValueError(f"{rule}, however: {name}")
-        return make(name.removeprefix(PLANTED))
+            raise ValueError(f"{rule} (or NAME@SEED), however: {name}")
+        return replace(make(planted, int(seed or 0)), name=name)
     path = Path(name)
     if path.is_file():
         from examples.mosi_sentiment.prepare import prepare

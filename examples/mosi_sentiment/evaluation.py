@@ -1,5 +1,6 @@
 """A trained model on one part of the data: predictions, metrics, quality of reconstruction."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,9 @@ def reconstruction_quality(
     """
     quality = {}
     for name, x in reconstructed.items():
-        goal, mean = _target(model, part, name), None
         steps = part.valid[name]
-        mean = _target(model, data.train, name)[data.train.valid[name]].double().mean(0)
-        y, guess = goal[steps].double(), x[steps].double()
+        y = torch.cat(list(_targets(model, part, name))).double()
+        guess, mean = x[steps].double(), train_mean(model, data.train, name)
         error = (guess - y).square().sum().item()
         floor = (y - mean).square().sum().item()
         cosine = torch.cosine_similarity(guess - mean, y - mean, dim=-1).mean().item()
@@ -66,10 +66,21 @@ def reconstruction_quality(
     return quality
 
 
-def _target(model: SentimentModel, part: Part, name: str) -> Tensor:
+def train_mean(model: SentimentModel, train: Part, name: str) -> Tensor:
+    """The mean of what reconstructions are compared with, ``(D,)``, in float64."""
+    total, count = torch.zeros(()), 0
+    for y in _targets(model, train, name):  # all of them at once may be some GB
+        total, count = total + y.double().sum(0), count + len(y)
+    return total / max(count, 1)
+
+
+def _targets(model: SentimentModel, part: Part, name: str) -> Iterator[Tensor]:
+    """Those of the steps that exist, batch by batch, on the CPU."""
     device = next(model.parameters()).device
-    pieces = [part.rows(rows).to(device) for rows in torch.arange(len(part)).split(BATCH)]
-    return torch.cat([model.target(name, p.modalities[name], p.valid[name]).cpu() for p in pieces])
+    for rows in torch.arange(len(part)).split(BATCH):
+        batch = part.rows(rows).to(device)
+        target = model.target(name, batch.modalities[name], batch.valid[name])
+        yield target[batch.valid[name]].cpu()
 
 
 def evaluate(

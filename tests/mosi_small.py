@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
+from examples.mosi_sentiment.config import ModelConfig, TrainingConfig
 from examples.mosi_sentiment.data import DataSet, Part
-from examples.mosi_sentiment.model import ModelConfig, SentimentModel
+from examples.mosi_sentiment.model import SentimentModel
 from examples.mosi_sentiment.presets import Preset, shape_of
-from examples.mosi_sentiment.training import TrainingConfig
 
 DIMS = {"audio": 3, "text": 4, "vision": 5}
 MODEL = ModelConfig(

@@ -19,8 +19,9 @@ from accelerate import Accelerator
 
 from examples.mosi_sentiment.checkpoint import RunFolder, read_json
 from examples.mosi_sentiment.comparators import COMPARATORS
+from examples.mosi_sentiment.config import TrainingConfig
 from examples.mosi_sentiment.runs import configure, load_model, train
-from examples.mosi_sentiment.training import TrainingConfig, batches_of, cosine, draw, fit
+from examples.mosi_sentiment.training import batches_of, cosine, draw, fit
 from tests.mosi_small import KINDS, PRESET, TRAINING, build, small
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from accelerate import Accelerator
 from examples.mosi_sentiment.comparators import COMPARATORS
+from examples.mosi_sentiment.config import TrainingConfig
 from examples.mosi_sentiment.runs import train
 from tests.mosi_small import PRESET, small
 out, epochs, save_every = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

@@ -10,17 +10,17 @@ from safetensors.torch import load_file
 
 from examples.mosi_sentiment import report
 from examples.mosi_sentiment.checkpoint import read_json, write_json
-from examples.mosi_sentiment.comparators import ALL, COMPARATORS, LV, Comparator, View
+from examples.mosi_sentiment.comparators import ALL, COMPARATORS, LV, OURS, Comparator, View
+from examples.mosi_sentiment.config import TrainingConfig
 from examples.mosi_sentiment.evaluation import labelled
 from examples.mosi_sentiment.jobs import Job, run_all, slug
 from examples.mosi_sentiment.metrics import errors_of
 from examples.mosi_sentiment.presets import preset_for
 from examples.mosi_sentiment.runs import open_data
 from examples.mosi_sentiment.statistics import groups_of, paired_difference, spread
-from examples.mosi_sentiment.training import TrainingConfig
 
 VIEW = (View("audio missing", LV),)
-BASE = "reconstruction"
+BASE = OURS
 
 
 def _changed(name: str, about: str, model=None, training=None) -> Comparator:

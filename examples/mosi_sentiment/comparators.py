@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ALL = ("audio", "text", "vision")
+OURS = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ COMPARATORS = {
     comparator.name: comparator
     for comparator in (
         Comparator(
-            "reconstruction",
+            OURS,
             "text, vision and the audio reconstructed from them: the paper",
             (
-                View("reconstruction", LV, about="audio missing, reconstructed"),
+                View(OURS, LV, about="audio missing, reconstructed"),
                 View("reconstruction {l}", L, about="audio and vision missing"),
                 View("reconstruction {v}", V, about="audio and text missing"),
             ),

@@ -1,11 +1,11 @@
 """The paper's model, put together from the public layers; its comparators are settings of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from examples.mosi_sentiment.config import ModelConfig, Shape
 from examples.mosi_sentiment.data import EMOTIONS
 from examples.mosi_sentiment.parts import (
     ConcatenatedTranslators,
@@ -22,46 +22,6 @@ from modimpute import (
 )
 
 LIMIT = 10.0  # deviations: one wild frame of a pitch tracker must not rule a batch
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What is read and what is reconstructed, and the sizes.
-
-    A modality that is not in ``reads`` never reaches a prediction. One in ``reconstructs`` is
-    filled where it is not read, from those of ``sources`` that are.
-    """
-
-    reads: tuple[str, ...] = ("text", "vision")
-    reconstructs: tuple[str, ...] = ("audio",)
-    sources: tuple[str, ...] = ("audio", "text", "vision")
-    target: str = "standardised"  # or "projected": a fixed random projection of it
-    further_transformer: bool = True
-    attention: bool = True
-    model_dim: int = 40
-    num_heads: int = 10
-    translator_layers: int = 4
-    ensemble_dim: int = 80
-    ensemble_layers: int = 4
-    fusion_layers: int = 4
-    feedforward: int = 4  # times the width
-    kernels: tuple[int, int, int] = (1, 1, 1)  # of text, vision, audio
-    dropout: float = 0.1  # of the fusion
-    translator_dropout: float = 0.1  # of what reconstructs
-    text_dropout: float = 0.0
-    output_dropout: float = 0.1
-    pool: str = "mean"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the model has to know of the data; a checkpoint keeps it."""
-
-    dims: dict[str, int]
-    lengths: dict[str, int]
-    task: str  # "regression" or "emotions"
-    aligned: bool
-    stepwise: bool  # a label for each step
 
 
 class SentimentModel(nn.Module):

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from examples.mosi_sentiment.config import ModelConfig, Shape, TrainingConfig
 from examples.mosi_sentiment.data import DataSet
-from examples.mosi_sentiment.model import ModelConfig, Shape
-from examples.mosi_sentiment.training import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from examples.mosi_sentiment.checkpoint import RunFolder, read_json
 from examples.mosi_sentiment.comparators import COMPARATORS, Comparator
+from examples.mosi_sentiment.config import ModelConfig, Shape, TrainingConfig
 from examples.mosi_sentiment.data import DataSet, load_prepared
 from examples.mosi_sentiment.evaluation import evaluate
-from examples.mosi_sentiment.model import ModelConfig, SentimentModel, Shape
+from examples.mosi_sentiment.model import SentimentModel
 from examples.mosi_sentiment.presets import Preset, preset_for, shape_of
-from examples.mosi_sentiment.training import Record, TrainingConfig, fit
+from examples.mosi_sentiment.training import Record, fit
 
 PLANTED = "synthetic-"
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from examples.mosi_sentiment.checkpoint import RunFolder
+from examples.mosi_sentiment.config import TrainingConfig
 from examples.mosi_sentiment.data import DataSet, Part
 from examples.mosi_sentiment.losses import names_of, sum_losses, total_loss
 from examples.mosi_sentiment.model import SentimentModel
@@ -19,40 +19,6 @@ from modimpute import ModalityDropout, drop_at_rate, drop_pattern
 
 Record = dict[str, Any]
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Defaults are MulT's for MOSI (its Table 5)."""
-
-    epochs: int = 100
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 0.8
-    schedule: str = "plateau"  # a tenth after plateau epochs without gain; or "cosine", "constant"
-    plateau: int = 20
-    select: str = "valid"  # the weights of the best validation loss; or "last": nothing is chosen
-    patience: int = 0  # epochs without gain until training stops; 0: it does not
-    consistency: str = "l2"  # or "l1", "smooth_l1", "cosine", "none"
-    weight: float = 1.0  # of the consistency loss
-    translate_first: int = 0  # epochs of the consistency loss alone
-    hide: float = 0.0  # the rate at which modalities that are read are hidden in training
-    validate_without: tuple[str, ...] = ()
-
-    def share(self, epoch: int, part: float) -> float:
-        """How much of its phase, translation alone or all together, is over."""
-        first, rest = self.translate_first, self.epochs - self.translate_first
-        if epoch < first:
-            return (epoch + part) / first
-        return (epoch - first + part) / rest
-
-    def weights(self, parts: int, epoch: int) -> Tensor:
-        """The weight of the task and of each reconstruction; these share ``weight``."""
-        weight = 0.0 if self.consistency == "none" else self.weight / max(parts - 1, 1)
-        weights = torch.full((parts,), weight)
-        weights[0] = 0.0 if epoch < self.translate_first else 1.0
-        return weights
 
 
 def fit(

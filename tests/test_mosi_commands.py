@@ -129,7 +129,7 @@ def test_ablate(tmp_path, monkeypatch):
     file = make_file(tmp_path, "utterances.npz")
     main(["prepare", str(file), "--out", str(tmp_path / "prepared"), "--name", "made"])
     arguments = ["ablate", str(tmp_path / "prepared"), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--seeds", "1"]) == 0
+    assert main([*arguments, "--seeds", "1", "--jobs", "1"]) == 0
     lines = (tmp_path / "out" / "made" / "ablations.md").read_text()
     for name in ("V to A only", "no further transformer", "two phases", "L+V only"):
         assert name in lines
@@ -141,7 +141,7 @@ def test_processes_of_their_own(tmp_path):
     # The presets of a process of its own are the real ones: one run that stays small.
     from rich.console import Console
 
-    from examples.mosi_sentiment.jobs import Job, run_all
+    from examples.mosi_sentiment.jobs import Job, how_many, run_all
 
     data = make_file(tmp_path, "mosi_data.pkl")
     main(["prepare", str(data), "--out", str(tmp_path / "prepared")])
@@ -149,6 +149,7 @@ def test_processes_of_their_own(tmp_path):
     jobs = [Job(str(tmp_path / "prepared"), kind, s, tmp_path / str(s)) for s in (1,)]
     run_all(jobs, Console(), 2, 1)
     assert all(job.done for job in jobs)
+    assert how_many(open_data(str(tmp_path / "prepared"))) in (1, 2)
     assert not list(tmp_path.glob("*/checkpoints"))
 
 

@@ -13,7 +13,7 @@ from examples.mosi_sentiment.checkpoint import read_json, write_json
 from examples.mosi_sentiment.comparators import ALL, COMPARATORS, LV, OURS, Comparator, View
 from examples.mosi_sentiment.config import TrainingConfig
 from examples.mosi_sentiment.evaluation import labelled
-from examples.mosi_sentiment.jobs import Job, run_all, slug
+from examples.mosi_sentiment.jobs import Job, how_many, run_all, slug
 from examples.mosi_sentiment.metrics import errors_of
 from examples.mosi_sentiment.presets import preset_for
 from examples.mosi_sentiment.runs import open_data
@@ -67,7 +67,7 @@ def ablations(training: TrainingConfig) -> tuple[Comparator, ...]:
     return (*ABLATIONS, phases)
 
 
-def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> None:
+def run(data: str, out: Path, seeds: Iterable[int], jobs: int | None, threads: int) -> None:
     console, opened = Console(), open_data(data)
     folder = out / opened.name
     # The model without audio is no ablation of ours, but what each of them has to beat.
@@ -78,7 +78,7 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
         for comparator in chosen
     ]
     console.print(f"{opened.name}: {len(plan)} runs")
-    run_all(plan, console, jobs, threads)
+    run_all(plan, console, jobs or how_many(opened), threads)
     truth = labelled(opened.test.labels, opened.test)
     groups = np.repeat(groups_of(opened.test.ids), opened.test.label_valid.sum(1).numpy())
     metrics: dict[str, list[dict]] = {}

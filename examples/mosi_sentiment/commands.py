@@ -32,6 +32,10 @@ Data = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Of PyTorch on the CPU.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs at a time. Default: 2 of a small set on a CPU, else 1."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")]
 
 
@@ -183,7 +187,7 @@ def ablate(
     out: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = RUNS / "ablate",
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     seed: Seed = 1111,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time (CPU).")] = 1,
+    jobs: Jobs = None,
     threads: Threads = 1,
 ) -> None:
     """Trains the model with one part changed at a time, and writes a table of them all."""
@@ -200,7 +204,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of runs, table and plots.")] = RUNS,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     seed: Seed = 1111,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time (CPU).")] = 2,
+    jobs: Jobs = None,
     threads: Threads = 1,
 ) -> None:
     """The whole table of a data set: all comparators, all seeds, intervals, plots.

@@ -1,6 +1,7 @@
 """Many runs: one after another with progress, or several at a time in processes of their own."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from rich.console import Console
 from examples.mosi_sentiment import progress, runs
 from examples.mosi_sentiment.checkpoint import write_json
 from examples.mosi_sentiment.comparators import Comparator
+from examples.mosi_sentiment.data import DataSet
 from examples.mosi_sentiment.robustness import robustness
 
 ROWS = "robustness.json"
+SMALL = 10_000_000  # values
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Job:
     @property
     def title(self) -> str:
         return f"{self.comparator.name}, seed {self.seed}"
+
+
+def how_many(data: DataSet) -> int:
+    """How many runs at a time: two of a small set on a CPU; a GPU, or the memory, is for one."""
+    values = sum(x.numel() for part in data.parts.values() for x in part.modalities.values())
+    alone = torch.accelerator.is_available() or values > SMALL or (os.cpu_count() or 1) < 2
+    return 1 if alone else 2
 
 
 def slug(name: str) -> str:

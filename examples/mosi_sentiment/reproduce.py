@@ -13,7 +13,7 @@ from examples.mosi_sentiment.checkpoint import read_json, versions, write_json
 from examples.mosi_sentiment.comparators import COMPARATORS, OURS
 from examples.mosi_sentiment.data import DataSet
 from examples.mosi_sentiment.evaluation import floors, labelled
-from examples.mosi_sentiment.jobs import ROWS, Job, run_all, slug
+from examples.mosi_sentiment.jobs import ROWS, Job, how_many, run_all, slug
 from examples.mosi_sentiment.metrics import errors_of
 from examples.mosi_sentiment.presets import preset_for
 from examples.mosi_sentiment.robustness import FILLS
@@ -32,7 +32,7 @@ PAIRS = (  # what is compared with what, sample by sample
 )
 
 
-def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> None:
+def run(data: str, out: Path, seeds: Iterable[int], jobs: int | None, threads: int) -> None:
     console = Console()
     seeds = list(seeds)
     names = [PLANTED + name for name in NAMES] if data == "synthetic" else [data]
@@ -41,7 +41,7 @@ def run(data: str, out: Path, seeds: Iterable[int], jobs: int, threads: int) -> 
         folder = out / opened.name
         chosen = plan(name, folder, seeds, planted=bool(opened.card.get("made")))
         console.print(f"{opened.name}: {len(chosen)} runs, {len(seeds)} seeds")
-        run_all(chosen, console, jobs, threads)
+        run_all(chosen, console, jobs or how_many(opened), threads)
         result = collect(opened, chosen)
         write_json(folder / "report.json", result)
         lines = table(opened, result)

@@ -87,6 +87,7 @@ class TestStatistics:
         assert groups_of(ids).max() == 11
         assert (np.bincount(groups_of(ids)) == 3).all()
         assert groups_of([f"v{i // 3}$_${i % 3}" for i in range(36)]).max() == 11
+        assert groups_of([f"v_{i // 3}_{i % 3}.0_{i % 3 + 1}.25" for i in range(36)]).max() == 11
         assert groups_of([f"test-{i}" for i in range(36)]).max() == 35
         # One "video" for all is no video.
         assert groups_of([f"sample_{i}" for i in range(36)]).max() == 35

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 5000
-CLIP = re.compile(r"^(.+?)(?:\$_\$|_)\d+$")  # video and clip, as MMSA and CMU-MOSI name them
+# Video and clip as MMSA, MulT (by its time) and CMU-MOSI name them.
+CLIP = re.compile(r"^(.+?)(?:\$_\$\d+|_\d+\.\d+_\d+\.\d+|_\d+)$")
 LEAST_GROUPS = 10
 
 

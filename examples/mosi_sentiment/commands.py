@@ -96,7 +96,9 @@ def train(
     from examples.mosi_sentiment.report import metric_table
 
     torch.set_num_threads(threads)
-    opened = runs.open_data(data)
+    accelerator = runs.make_accelerator(mixed_precision, cpu)
+    with accelerator.main_process_first():  # a file is prepared by one process
+        opened = runs.open_data(data)
     chosen = preset_for(opened) if preset == "auto" else find(preset)
     changes: dict[str, Any] = {
         "epochs": epochs,
@@ -108,7 +110,6 @@ def train(
     changes = {key: value for key, value in changes.items() if value is not None}
     kind = runs.comparator_of(comparator)
     _, config = runs.configure(chosen, kind, changes)
-    accelerator = runs.make_accelerator(opened, mixed_precision, cpu)
     main, console = accelerator.is_main_process, Console()
     steps = -(-len(opened.train) // config.batch_size)
     curves = out / "tensorboard" if tensorboard and main else None

@@ -80,7 +80,7 @@ def run_all(jobs: Iterable[Job], console: Console, at_once: int, threads: int) -
 
 def run(job: Job, on_epoch: Any = lambda _: None) -> tuple[str, dict[str, Any]]:
     data = runs.open_data(job.data)
-    accelerator = runs.make_accelerator(data)
+    accelerator = runs.make_accelerator()
     metrics = runs.train(data, job.comparator, job.seed, job.path, accelerator, on_epoch=on_epoch)
     if job.robust and not job.done:
         model, _ = runs.load_model(job.path)

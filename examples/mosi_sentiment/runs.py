@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from examples.mosi_sentiment.checkpoint import RunFolder, read_json
 from examples.mosi_sentiment.comparators import COMPARATORS, Comparator
 from examples.mosi_sentiment.config import ModelConfig, Shape, TrainingConfig
-from examples.mosi_sentiment.data import DataSet, load_prepared
+from examples.mosi_sentiment.data import CARD, DataSet, load_prepared
 from examples.mosi_sentiment.evaluation import evaluate
 from examples.mosi_sentiment.model import SentimentModel
 from examples.mosi_sentiment.presets import Preset, preset_for, shape_of
@@ -39,19 +39,20 @@ def open_data(name: str) -> DataSet:
     if path.is_file():
         from examples.mosi_sentiment.prepare import prepare
 
-        folder = Path("runs/mosi_sentiment/prepared") / f"{path.stem}-{path.stat().st_size}"
-        return load_prepared(folder) if folder.is_dir() else prepare(path, folder)
+        stat = path.stat()
+        version = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+        folder = Path("runs/mosi_sentiment/prepared") / version
+        return load_prepared(folder) if (folder / CARD).is_file() else prepare(path, folder)
     if not path.exists():
         rule = "data must be a folder that `prepare` wrote, a file, or synthetic-NAME"
         raise FileNotFoundError(f"{rule}, however: there is no {name}")
     return load_prepared(path)
 
 
-def make_accelerator(data: DataSet, mixed_precision: str = "no", cpu: bool = False) -> Accelerator:
-    # With a label per step nothing is pooled: the vectors for a missing slot are never used.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=data.stepwise)
+def make_accelerator(mixed_precision: str = "no", cpu: bool = False) -> Accelerator:
     cpu = cpu or not torch.accelerator.is_available()
-    return Accelerator(mixed_precision=mixed_precision, cpu=cpu, kwargs_handlers=[unused])
+    handlers = [DistributedDataParallelKwargs()]
+    return Accelerator(mixed_precision=mixed_precision, cpu=cpu, kwargs_handlers=handlers)
 
 
 def configure(
@@ -81,6 +82,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains, tests and saves; a run that is finished is only read."""
     preset = preset or preset_for(data)
+    if accelerator.ddp_handler is not None:
+        # With a label per step nothing is pooled: the vectors for a missing slot are never used.
+        accelerator.ddp_handler.find_unused_parameters = data.stepwise
     model_config, config = configure(preset, comparator, training)
     shape = shape_of(data)
     settings = {

@@ -17,11 +17,11 @@ app = typer.Typer(
     help="""Sentiment (or emotion) from text, audio and vision, where **audio is missing at test**
     and is reconstructed from text and vision: the model of arXiv 2401.10747.
 
-    First steps, without any data: `reproduce synthetic`.
+    First steps, without any data: `reproduce --data synthetic`.
 
-    With data: `prepare FILE --out FOLDER`, then `reproduce FOLDER` for the whole table, or
-    `train FOLDER`, `evaluate RUN` and `predict RUN FILE` for a single model. Every command can
-    be interrupted, also by `kill -9`, and goes on when it is given again.""",
+    With data: `prepare FILE --out FOLDER`, then `reproduce --data FOLDER` for the whole table,
+    or `train FOLDER`, `evaluate RUN FOLDER` and `predict RUN FILE` for a single model. Every
+    command can be interrupted, also by `kill -9`, and goes on when it is given again.""",
 )
 
 Data = Annotated[
@@ -65,10 +65,17 @@ def train(
     out: Annotated[Path, typer.Option(help="The folder of the run.")] = RUNS / "train",
     comparator: Annotated[
         str,
-        typer.Option(help="reconstruction (the paper), full, 'L+V only', 'text only', extension…"),
+        typer.Option(
+            help="reconstruction (the paper), full, 'L+V only', 'text only', 'without text', "
+            "'V only' or extension."
+        ),
     ] = "reconstruction",
     preset: Annotated[
-        str, typer.Option(help="Sizes and settings by name. Default: those that fit the data.")
+        str,
+        typer.Option(
+            help="Sizes and settings: {mosi,mosei,iemocap}-{aligned,unaligned} (MulT's), synthetic, "
+            "utterances or sequences. Default: what fits the data."
+        ),
     ] = "auto",
     seed: Seed = 1111,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,

@@ -73,8 +73,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="Sizes and settings: {mosi,mosei,iemocap}-{aligned,unaligned} (MulT's), synthetic, "
-            "utterances or sequences. Default: what fits the data."
+            help="Sizes and settings: {mosi,mosei,iemocap}-{aligned,unaligned} (MulT's), "
+            "synthetic, utterances or sequences. Default: what fits the data."
         ),
     ] = "auto",
     seed: Seed = 1111,

@@ -14,7 +14,7 @@ from modimpute._weights import moments
 from modimpute.consistency import consistency_loss
 
 EPOCHS = 8  # at least
-STEPS, LONG = 1000, 16  # at least, the fewer the longer sequences are than this
+STEPS, LONG = 1500, 16  # at least, the fewer the longer sequences are than this
 BATCH = 128
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
@@ -66,12 +66,17 @@ class Data:
         return out
 
 
-def train(module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int) -> None:
-    """Trains in place; the averaged weights that err least on the held samples are kept."""
+def train(
+    module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int, stop: int | None = None
+) -> int:
+    """Trains in place and returns the number of steps whose averaged weights are kept.
+
+    Those that err least on the held samples; with ``stop``, those after so many steps.
+    """
     device, generator = data.target.device, torch.Generator().manual_seed(seed)
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
-        return
+        return 0
     options = inspect.signature(module.forward).parameters
     told = "target_valid" in options
     fitted = data.pick(rows)
@@ -93,7 +98,7 @@ def train(module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int) 
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     average = [p.detach().clone() for p in parameters]
-    best, least, since = copy.deepcopy(average), math.inf, 0
+    best, least, since, kept_step = copy.deepcopy(average), math.inf, 0, 0
     for step in range(1, steps + 1):
         some = torch.randperm(len(fitted), generator=generator)[:BATCH].to(device)
         module.train()
@@ -106,7 +111,10 @@ def train(module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int) 
         share = 1 - min(AVERAGING, step / (step + 10))
         for mean, parameter in zip(average, parameters, strict=True):
             mean.lerp_(parameter.detach(), share)
-        if step % every == 0 or step == steps:
+        if step == stop:
+            best, kept_step = average, step
+            break
+        if stop is None and (step % every == 0 or step == steps):
             current = [p.detach().clone() for p in parameters]
             _put(parameters, average)
             module.eval()
@@ -116,12 +124,14 @@ def train(module: nn.Module, data: Data, rows: Tensor, held: Tensor, seed: int) 
             _put(parameters, current)
             if error < least:
                 least, best, since = error, [x.clone() for x in average], 0
+                kept_step = step
             else:
                 since += 1
                 if since >= PATIENCE:
                     break
     _put(parameters, best)
     module.eval()
+    return kept_step
 
 
 @torch.no_grad()

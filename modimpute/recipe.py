@@ -49,7 +49,8 @@ def fit_ensemble(
 
     The members are fitted to most of the samples; on the others it is found how much each of
     them, and the mean of the target, is worth, for each subset of the sources. Then those that
-    remember are given all samples. The result is a :class:`TranslatorEnsemble` with
+    remember are given all samples, and networks are trained anew on all of them, for as many
+    steps as were best before. The result is a :class:`TranslatorEnsemble` with
     ``combination="weights"``, in eval mode; ``ensemble.weights`` shows the shares.
 
     By default the members are a :class:`LinearTranslator`, two :class:`KernelTranslator` and a
@@ -140,38 +141,46 @@ def _fitted(
         device=target.device,
         dtype=target.dtype,
     ).eval()
-    fresh = copy.deepcopy(ensemble.translators.state_dict())
+    fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
+    steps: dict[str, int] = {}
     units = moments(target[rows], data.there[rows])
     evidence: dict[int, Evidence] = {}
-    with _progress(progress, len(folds) * len(translators)) as advance:
+    with _progress(progress, (len(folds) + 1) * len(translators)) as advance:
         for number, held in enumerate(folds):
-            ensemble.translators.load_state_dict(fresh)
             for member in ensemble._members:
                 advance(member.name)
-                _fit(ensemble.translators[member.name], member, data, held, seed + number)
+                module = ensemble.translators[member.name]
+                module.load_state_dict(fresh[member.name])
+                steps[member.name] = _fit(module, member, data, held, seed + number)
             part = data.pick(held.nonzero().squeeze(-1))
             arguments = (part.sources, part.target, part.valid, part.there, units)
             for row, found in gather(ensemble.weighing, ensemble.translate, *arguments).items():
                 evidence[row] = evidence[row] + found if row in evidence else found
-    ensemble.weighing.choose(evidence, units[0], 0.0 if groups is None else GUARD)
-    for member in ensemble._members:
-        module, own = ensemble.translators[member.name], data.of(member).pick(rows)
-        if isinstance(module, Fitted):
-            options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
-            module.remember(own.read, own.target, **options)
+        ensemble.weighing.choose(evidence, units[0], 0.0 if groups is None else GUARD)
+        for member in ensemble._members:
+            advance(member.name)
+            module, own = ensemble.translators[member.name], data.of(member)
+            if isinstance(module, Fitted):
+                own = own.pick(rows)
+                options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
+                module.remember(own.read, own.target, **options)
+            else:
+                module.load_state_dict(fresh[member.name])
+                train(module, own, rows, rows[:0], seed, stop=steps[member.name])
     return ensemble.eval()
 
 
-def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> None:
+def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> int:
+    """Fits to what is not held out, and returns how many training steps were best."""
     own, there = data.of(member), data.there.any(-1)
     if not isinstance(module, Fitted):
         kept = (there & ~held).nonzero().squeeze(-1)
-        train(module, own, kept, held.nonzero().squeeze(-1), seed)
-        return
+        return train(module, own, kept, held.nonzero().squeeze(-1), seed)
     rows = there.nonzero().squeeze(-1)
     own = own.pick(rows)
     options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
     module.fit(own.read, own.target, validation=held[rows], **options)
+    return 0
 
 
 def _folds(

@@ -234,6 +234,20 @@ class TestMethods:
         assert error(data.test, method.predict(data.test.hide(["b"])), np.arange(60)) < 0.5
 
 
+def test_ours_is_fitted_once_and_asked_with_what_is_left(file, monkeypatch):
+    monkeypatch.setattr("modimpute._training.STEPS", 20)
+    data, method = load(file, "abc"), METHODS[OURS](None)
+    split = data.split(0)
+    method.fit(*split, ("a", "c"), ("b",), 0)
+    assert error(data.test, method.predict(data.test.hide(["b"])), np.arange(60)) < 0.05
+    fitted = method.ensembles["b"]
+    method.fit(*split, ("c",), ("a", "b"), 0)
+    assert method.ensembles["b"] is fitted
+    filled = method.predict(data.test.hide(["a", "b"]))
+    assert set(filled) == {"a", "b"}
+    assert error(data.test, {"b": filled["b"]}, np.arange(60)) < 1.2  # c says nothing: the mean
+
+
 def test_training_keeps_the_best_weights_and_stops_early():
     model, seen = torch.nn.Linear(1, 1, bias=False), []
     torch.nn.init.zeros_(model.weight)
@@ -249,11 +263,12 @@ def test_training_keeps_the_best_weights_and_stops_early():
     assert len(seen) < 30
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n != OURS])
+@pytest.mark.parametrize("name", METHODS)
 def test_targets_are_hidden_and_missing_sources_are_answered(name, tmp_path, monkeypatch):
     monkeypatch.setattr("examples.benchmarks.imputation.paper.STEPS", 3)
     monkeypatch.setattr("examples.benchmarks.imputation.autoencoder.STEPS", 3)
     monkeypatch.setattr("examples.benchmarks.imputation.multivae.STEPS", 3)
+    monkeypatch.setattr("modimpute._training.STEPS", 3)
     rng = np.random.default_rng(0)
     answers = []
     known = {n: rng.normal(size=(40, 4, 2)) for n in "ab"}

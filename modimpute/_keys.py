@@ -28,11 +28,9 @@ class Keys(nn.Module):
         self.hidden = nn.Linear(size, hidden_dim, **place)
         self.norm = nn.LayerNorm(hidden_dim, **place)
         self.bend = nn.Linear(hidden_dim, key_dim, **place)
-        nn.init.zeros_(self.bend.weight)
-        nn.init.zeros_(self.bend.bias)
 
     def reset(self) -> None:
-        """Draws new weights."""
+        """Draws new weights; who owns the keys calls it first of all."""
         for layer in (self.straight, self.hidden, self.norm):
             layer.reset_parameters()
         nn.init.zeros_(self.bend.weight)

@@ -30,6 +30,10 @@ class Table:
         """Returns ``(n, steps)``: which of an example's target steps exist."""
         return self.weight.view(len(self), steps, -1)[..., 0] > 0
 
+    def having(self, columns: list[int]) -> Tensor:
+        """Returns the numbers of the examples that have all of these sources."""
+        return self.has[:, columns].all(-1).nonzero().squeeze(-1)
+
     def some(self, most: int, generator: torch.Generator) -> "Table":
         """Returns at most so many examples, drawn at random, in their order."""
         if len(self) <= most:

@@ -83,6 +83,7 @@ class KernelTranslator(Remembering):
     offset: Tensor
     width: Tensor
     penalty: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -111,12 +112,10 @@ class KernelTranslator(Remembering):
             "offset": (count, self.examples.target_size),
             "width": (),
             "penalty": (),
+            "spread": (count,),  # the median distance, of each subset
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.empty(shape, device=device, dtype=dtype))
-        spread = torch.empty(count, device=device, dtype=dtype)
-        self.register_buffer("spread", spread)  # the median distance, of each subset
-        self.spread: Tensor
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -168,7 +167,7 @@ class KernelTranslator(Remembering):
         spread = self._median(distance)
         weight = wide(rows.weight)
         y, y_mean = centred(wide(rows.y), weight)
-        others = None if held is None else held.pick(self._has(held, number))
+        others = None if held is None else held.pick(held.having(self._columns(number)))
         if others is not None and len(others):
             others = others.some(min(self.memory_size, CHOOSE), generator)
             far = wide(self._distance(others.x, rows.x, number))
@@ -196,12 +195,13 @@ class KernelTranslator(Remembering):
         self.coefficients.zero_()
         shares = self._distances(kept.x, kept.x)
         for number in range(len(self._subsets)):
-            at, rows = self._has(kept, number), table.pick(self._has(table, number))
+            columns = self._columns(number)
+            at, rows = kept.having(columns), table.pick(table.having(columns))
             if not len(at):
                 self.offset[number] = 0.0
                 continue
             y, mean = centred(wide(rows.y), wide(rows.weight))
-            distance = functools.reduce(torch.add, [shares[i] for i in self._columns(number)])
+            distance = functools.reduce(torch.add, [shares[i] for i in columns])
             distance = distance[at][:, at]
             self.spread[number] = self._median(distance)
             width = wide(self.width * self.spread[number])
@@ -227,15 +227,11 @@ class KernelTranslator(Remembering):
     def _most_complete(self, table: Table) -> tuple[Table, int]:
         """Returns the examples of the first subset that a fair share of all examples has."""
         for number in range(len(self._subsets)):
-            rows = table.pick(self._has(table, number))
+            rows = table.pick(table.having(self._columns(number)))
             if 2 * len(rows) >= min(len(table), self.memory_size):
                 return rows, number
-        number = max(range(len(self._subsets)), key=lambda n: len(self._has(table, n)))
-        return table.pick(self._has(table, number)), number
-
-    def _has(self, table: Table, number: int) -> Tensor:
-        """Returns the numbers of the examples that have the subset's sources."""
-        return table.has[:, self._columns(number)].all(-1).nonzero().squeeze(-1)
+        number = max(range(len(self._subsets)), key=lambda n: len(table.having(self._columns(n))))
+        return table.pick(table.having(self._columns(number))), number
 
     def _median(self, distance: Tensor) -> Tensor:
         upper = distance.triu(1)

@@ -146,7 +146,7 @@ class LinearTranslator(Remembering):
 
     def _rows(self, table: Table, number: int) -> Table:
         """Returns the examples that have the subset's sources."""
-        return table.pick(table.has[:, self._columns(number)].all(-1).nonzero().squeeze(-1))
+        return table.pick(table.having(self._columns(number)))
 
     def _ridge(self, rows: Table, number: int, penalty: float) -> tuple[Ridge, Tensor, Tensor]:
         """Returns the fit to centred examples, and the means."""

@@ -544,8 +544,8 @@ MUTANTS = [
     Mutant(
         "memory: only the kept examples are fitted",
         "kernel.py",
-        "rows = self._has(kept, number), table.pick(self._has(table, number))",
-        "rows = self._has(kept, number), kept.pick(self._has(kept, number))",
+        "rows = kept.having(columns), table.pick(table.having(columns))",
+        "rows = kept.having(columns), kept.pick(kept.having(columns))",
         "tests/test_memory.py",
     ),
     Mutant(

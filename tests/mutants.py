@@ -187,9 +187,9 @@ MUTANTS = [
     ),
     Mutant(
         "members are handed what is not valid",
-        "ensemble.py",
-        "keep(valid.get(name), sources[name]).to(dtype)",
-        "sources[name].to(dtype)",
+        "_asking.py",
+        "keep(valid.get(name), sources[name]).to(like.dtype)",
+        "sources[name].to(like.dtype)",
         "tests/test_ensemble.py",
     ),
     Mutant(
@@ -215,7 +215,7 @@ MUTANTS = [
     ),
     Mutant(
         "any answer of a member is taken",
-        "ensemble.py",
+        "_asking.py",
         'check_shape(f"translators[{name!r}](...)", x, shape)',
         "x",
         "tests/test_errors.py",

@@ -5,14 +5,13 @@ from torch import Tensor, nn
 
 from modimpute._positions import (
     Places,
-    Rotation,
     clock_positions,
     rotation,
     step_positions,
     waves,
 )
 from modimpute._transformer import Block, Transformer
-from modimpute._valid import attention_mask, choose, keep
+from modimpute._valid import attention_mask, blend, keep
 
 Sizes = tuple[int, int, int, int | None]  # model_dim, num_heads, num_layers, feedforward_dim
 
@@ -32,7 +31,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         model_dim = sizes[0]
-        self.head_dim = model_dim // sizes[1]
+        self.model_dim, self.num_heads = sizes[:2]
         self.input = nn.Linear(dim, model_dim, device=device, dtype=dtype)
         self.gap = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.missing = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
@@ -46,9 +45,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None, counted: Tensor | None) -> Tensor:
         """Returns ``(B, L, model_dim)``; at steps that are not valid, what the others tell."""
-        h = choose(valid, self.input(keep(valid, x).to(self.gap.dtype)), self.gap)
+        h = blend(valid, self.input(keep(valid, x).to(self.gap.dtype)), self.gap)
         h = self.places(h, counted)
-        by = rotation(step_positions(h), self.head_dim)
+        by = rotation(step_positions(h), self.model_dim, self.num_heads)
         encoded: Tensor = self.transformer(h, by, attention_mask(valid))
         return encoded
 
@@ -73,7 +72,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         model_dim, num_heads, _, feedforward_dim = sizes
-        self.head_dim = model_dim // num_heads
+        self.model_dim, self.num_heads = model_dim, num_heads
         self.unknown = nn.Parameter(torch.empty(model_dim, device=device, dtype=dtype))
         self.places = Places(num_places, model_dim, device, dtype)
         self.clock = None
@@ -93,7 +92,7 @@ class Decoder(nn.Module):
         own: Tensor | None,
         heard: Tensor | None,
         others: Tensor,
-        others_by: Rotation | None,
+        others_by: Tensor | None,
         counted: Tensor | None,
         exists: Tensor | None,
         shape: tuple[int, int],
@@ -106,14 +105,16 @@ class Decoder(nn.Module):
         """
         h = self.unknown.expand(*shape, -1)
         if own is not None:
-            h = choose(heard, own, self.unknown)
+            h = blend(heard, own, self.unknown)
         h = self.places(h, counted)
         if self.clock is None or others_by is None:
-            by = rotation(step_positions(h), self.head_dim)
+            by = rotation(step_positions(h), self.model_dim, self.num_heads)
             h = self.block(h + others, by, attention_mask(exists))
         else:
             clock = clock_positions(h, counted)
             h = h + self.clock(waves(clock, h.shape[-1]).to(self.unknown.dtype))
-            h = self.block(h, rotation(clock, self.head_dim), None, others, others_by)
+            h = self.block(
+                h, rotation(clock, self.model_dim, self.num_heads), None, others, others_by
+            )
         out: Tensor = self.output(self.norm(h))
         return out.to(self.unknown.dtype)  # autocast lowers it

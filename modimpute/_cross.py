@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from modimpute._names import ModuleMapping
-from modimpute._positions import Rotation
 from modimpute._tower import Tower
 from modimpute._transformer import Block
 from modimpute._valid import any_valid, attention_mask, keep
@@ -31,7 +30,7 @@ def cross_attention(
     towers: ModuleMapping[Tower],
     x: dict[str, Tensor],
     valids: Mapping[str, Tensor | None],
-    by: Mapping[str, Rotation],
+    by: Mapping[str, Tensor],
     shares: Shares | None = None,
 ) -> dict[str, Tensor]:
     """Runs the blocks of all towers; adds the shares of attention to ``shares``, if given."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._coders import Sizes
-from modimpute._positions import CLOCK, Rotation, clock_positions, rotation
+from modimpute._positions import CLOCK, clock_positions, rotation
 from modimpute._transformer import Block
-from modimpute._valid import any_valid, attention_mask, choose
+from modimpute._valid import any_valid, attention_mask, blend
 
 
 class Hub(nn.Module):
@@ -29,7 +29,7 @@ class Hub(nn.Module):
     ) -> None:
         super().__init__()
         model_dim, num_heads, _, feedforward_dim = sizes
-        self.head_dim, self.num_slots = model_dim // num_heads, num_slots
+        self.model_dim, self.num_heads, self.num_slots = model_dim, num_heads, num_slots
         self.norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
         if num_slots is not None:
             slots = torch.empty(num_slots, model_dim, device=device, dtype=dtype)
@@ -42,13 +42,13 @@ class Hub(nn.Module):
         if self.num_slots is not None:
             nn.init.normal_(self.slots, std=0.02)
 
-    def rotation(self) -> Rotation | None:
+    def rotation(self) -> Tensor | None:
         """Returns the rotation of the slots, None if there are none."""
         if self.num_slots is None:
             return None
         wide = torch.promote_types(self.slots.dtype, torch.float32)
         steps = torch.arange(self.num_slots, device=self.slots.device, dtype=wide).unsqueeze(0)
-        return rotation((steps + 0.5) * (CLOCK / self.num_slots), self.head_dim)
+        return rotation((steps + 0.5) * (CLOCK / self.num_slots), self.model_dim, self.num_heads)
 
     def forward(
         self,
@@ -69,7 +69,7 @@ class Hub(nn.Module):
                 part = encoded[name]
                 if by is not None:
                     part = self._write(part, by, valids.get(name), counted.get(name))
-                part = choose(any_valid(valids.get(name)), part, vector)
+                part = blend(any_valid(valids.get(name)), part, vector)
             else:
                 part = vector.expand(1, self.num_slots or 1, -1)
             parts.append(part)
@@ -79,10 +79,10 @@ class Hub(nn.Module):
         return dict(zip(missing, others, strict=True))
 
     def _write(
-        self, x: Tensor, by: Rotation, valid: Tensor | None, counted: Tensor | None
+        self, x: Tensor, by: Tensor, valid: Tensor | None, counted: Tensor | None
     ) -> Tensor:
         slots = self.slots.expand(x.shape[0], -1, -1)
-        source_by = rotation(clock_positions(x, counted), self.head_dim)
+        source_by = rotation(clock_positions(x, counted), self.model_dim, self.num_heads)
         written: Tensor = self.block(slots, by, attention_mask(valid), x, source_by)
         return written
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from modimpute._positions import Places
 from modimpute._transformer import Block
-from modimpute._valid import any_valid, choose, count_after
+from modimpute._valid import any_valid, blend, count_after
 
 POOLS = ("mean", "last", "attention")
 
@@ -50,7 +50,7 @@ class Tower(nn.Module):
         """Returns one vector ``(B, model_dim)`` per sample."""
         pools = {"mean": self._mean, "last": self._last, "attention": self._attention}
         pooled = pools[self.kind](x, valid).to(self.missing.dtype)
-        return choose(any_valid(valid), pooled.unsqueeze(1), self.missing).squeeze(1)
+        return blend(any_valid(valid), pooled.unsqueeze(1), self.missing).squeeze(1)
 
     def _mean(self, x: Tensor, valid: Tensor | None) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)

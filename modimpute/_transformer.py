@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modimpute._positions import Rotation, rotate
+from modimpute._positions import rotate
 
 
 class Attention(nn.Module):
@@ -36,23 +36,21 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def project(self, x: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries, keys and values, each ``(B, heads, L, head_dim)``."""
-        fused = self._heads(self.input(x), 3)
-        query, key = rotate(fused[:, :, :2], by).transpose(1, 3).unbind(2)
-        return query, key, fused[:, :, 2].transpose(1, 2)
+        query, key, value = rotate(self._heads(self.input(x), 3), by, 2).transpose(1, 3).unbind(2)
+        return query, key, value
 
     def project_across(
-        self, x: Tensor, by: Rotation, context: Tensor, context_by: Rotation
+        self, x: Tensor, by: Tensor, context: Tensor, context_by: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the queries of ``x`` and the keys and values of ``context``."""
         weight_query, weight_context = self.input.weight.tensor_split((x.shape[-1],))
         bias_query, bias_context = self.input.bias.tensor_split((x.shape[-1],))
-        query = self._heads(F.linear(x, weight_query, bias_query), 1).squeeze(2)
+        query = rotate(self._heads(F.linear(x, weight_query, bias_query), 1), by, 1)
         fused = self._heads(F.linear(context, weight_context, bias_context), 2)
-        key, value = fused.unbind(2)
-        query, key = rotate(query, by), rotate(key, context_by)
-        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        key, value = rotate(fused, context_by, 1).transpose(1, 3).unbind(2)
+        return query.squeeze(2).transpose(1, 2), key, value
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_dim)
@@ -85,15 +83,15 @@ class Block(nn.Module):
         self.feedforward_norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
         self.feedforward_in = nn.Linear(model_dim, width, device=device, dtype=dtype)
         self.feedforward_out = nn.Linear(width, model_dim, device=device, dtype=dtype)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(
         self,
         x: Tensor,
-        by: Rotation,
+        by: Tensor,
         mask: Tensor | None,
         context: Tensor | None = None,
-        context_by: Rotation | None = None,
+        context_by: Tensor | None = None,
     ) -> Tensor:
         """Reads ``x`` itself or, if given, the ``context``; ``mask`` is of what is read."""
         normed = self.attention_norm(x)
@@ -105,10 +103,12 @@ class Block(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds what was read, then the feed-forward part."""
-        x = x + self.dropout(attended)
-        hidden = F.gelu(self.feedforward_in(self.feedforward_norm(x)))
-        out: Tensor = x + self.dropout(self.feedforward_out(self.dropout(hidden)))
-        return out
+        x = x + self._drop(attended)
+        hidden = self._drop(F.gelu(self.feedforward_in(self.feedforward_norm(x))))
+        return x + self._drop(self.feedforward_out(hidden))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -135,10 +135,10 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        by: Rotation,
+        by: Tensor,
         mask: Tensor | None,
         context: Tensor | None = None,
-        context_by: Rotation | None = None,
+        context_by: Tensor | None = None,
     ) -> Tensor:
         """Returns the normed states ``(B, L, model_dim)``."""
         for block in self.blocks:

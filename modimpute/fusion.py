@@ -217,5 +217,5 @@ class CrossModalAttentionFusion(nn.Module):
             exists = shared if self.aligned and name in modalities else known
             x[name] = tower.places(h, exists)
             steps = step_positions(h) if self.aligned else clock_positions(h, known)
-            by[name] = rotation(steps, self.model_dim // self.num_heads)
+            by[name] = rotation(steps, self.model_dim, self.num_heads)
         return cross_attention(self.towers, x, valids, by, shares), valids

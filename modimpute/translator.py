@@ -12,7 +12,7 @@ from modimpute._checks import (
 )
 from modimpute._positions import Places, clock_positions, rotation, step_positions, waves
 from modimpute._transformer import Transformer
-from modimpute._valid import any_valid, attention_mask, choose, keep
+from modimpute._valid import any_valid, attention_mask, blend, keep
 
 __all__ = ["ModalityTranslator"]
 
@@ -168,17 +168,17 @@ class ModalityTranslator(nn.Module):
             exists = valid
 
         x = self.input(keep(valid, source).to(self.input.weight.dtype))
-        x = choose(valid, x, self.gap)
+        x = blend(valid, x, self.gap)
         x = self.places(x, exists if self.aligned else valid)
         mask = attention_mask(valid)
-        by = rotation(step_positions(x), self.model_dim // self.num_heads)
+        by = rotation(step_positions(x), self.model_dim, self.num_heads)
         x = self.encoder(x, by, mask)
         if not self.aligned:
             x = self._decode(x, valid, mask, exists, length)
 
         out = self.output(x).to(self.output.weight.dtype)  # autocast lowers it
         readable = any_valid(valid)
-        if readable is not None:
+        if readable is not None and exists is not valid:  # the valid steps are readable
             exists = readable if exists is None else exists & readable
         return keep(exists, out)
 
@@ -190,13 +190,13 @@ class ModalityTranslator(nn.Module):
         exists: Tensor | None,
         length: int,
     ) -> Tensor:
-        head_dim = self.model_dim // self.num_heads
+        sizes = (self.model_dim, self.num_heads)
         steps = encoded.new_empty((encoded.shape[0], length, 0))
         clock = clock_positions(steps, exists)
         features = waves(clock, self.model_dim).to(self.query.weight.dtype)
         queries = self.query(features).expand(encoded.shape[0], -1, -1)
-        by = rotation(clock, head_dim)
-        context_by = rotation(clock_positions(encoded, valid), head_dim)
+        by = rotation(clock, *sizes)
+        context_by = rotation(clock_positions(encoded, valid), *sizes)
         decoded: Tensor = self.decoder(queries, by, mask, encoded, context_by)
         return decoded
 

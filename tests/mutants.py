@@ -44,9 +44,8 @@ MUTANTS = [
     Mutant(
         "a learned vector leaves the graph where all is valid",
         "_valid.py",
-        "    where = x.new_ones((1, 1, 1), dtype=torch.bool) if valid is None else "
-        "valid.unsqueeze(-1)\n",
-        "    if valid is None:\n        return x\n    where = valid.unsqueeze(-1)\n",
+        "    weight = x.new_ones((1, 1, 1)) if valid is None else ",
+        "    if valid is None:\n        return x\n    weight = ",
         "tests/test_ensemble.py",
     ),
     Mutant(
@@ -67,15 +66,15 @@ MUTANTS = [
     Mutant(
         "rotary sign",
         "_positions.py",
-        "torch.cat((-sin, sin, rest), -1)",
-        "torch.cat((sin, sin, rest), -1)",
+        "(a * cos - b * sin, b * cos + a * sin)",
+        "(a * cos - b * sin, b * cos - a * sin)",
         "tests/test_transformer.py",
     ),
     Mutant(
         "rotation backwards",
         "_positions.py",
-        "torch.cat((-sin, sin, rest), -1)",
-        "torch.cat((sin, -sin, rest), -1)",
+        "torch.stack((angles.cos(), angles.sin()), -1)",
+        "torch.stack((angles.cos(), -angles.sin()), -1)",
         "tests/test_transformer.py",
     ),
     Mutant(
@@ -102,15 +101,15 @@ MUTANTS = [
     Mutant(
         "no residual path",
         "_transformer.py",
-        "x = x + self.dropout(attended)",
-        "x = self.dropout(attended)",
+        "x = x + self._drop(attended)",
+        "x = self._drop(attended)",
         "tests/test_transformer.py",
     ),
     Mutant(
         "keys and values swapped",
         "_transformer.py",
-        "key, value = fused.unbind(2)",
-        "value, key = fused.unbind(2)",
+        "key, value = rotate(fused,",
+        "value, key = rotate(fused,",
         "tests/test_transformer.py",
     ),
     Mutant(
@@ -131,7 +130,7 @@ MUTANTS = [
     Mutant(
         "translator forgets the gap vector",
         "translator.py",
-        "x = choose(valid, x, self.gap)",
+        "x = blend(valid, x, self.gap)",
         "x = keep(valid, x)",
         "tests/test_translator.py",
     ),
@@ -145,15 +144,15 @@ MUTANTS = [
     Mutant(
         "translator without positions does not learn",
         "translator.py",
-        "by = rotation(step_positions(x), self.model_dim // self.num_heads)",
-        "by = rotation(step_positions(x) * 0, self.model_dim // self.num_heads)",
+        "by = rotation(step_positions(x), self.model_dim, self.num_heads)",
+        "by = rotation(step_positions(x) * 0, self.model_dim, self.num_heads)",
         "tests/test_translator.py -k Learns",
     ),
     Mutant(
         "source and target on two clocks",
         "translator.py",
-        "rotation(clock_positions(encoded, valid), head_dim)",
-        "rotation(step_positions(encoded), head_dim)",
+        "rotation(clock_positions(encoded, valid), *sizes)",
+        "rotation(step_positions(encoded), *sizes)",
         "tests/test_translator.py -k Formula",
     ),
     Mutant(
@@ -409,8 +408,8 @@ MUTANTS = [
     Mutant(
         "a sample that lacks a modality hears it",
         "_hub.py",
-        "choose(any_valid(valids.get(name)), part, vector)",
-        "choose(None, part, vector)",
+        "blend(any_valid(valids.get(name)), part, vector)",
+        "blend(None, part, vector)",
         "tests/test_imputer.py",
     ),
     Mutant(

@@ -29,13 +29,13 @@ def gelu(x):
 
 
 def rotary(x, positions):
-    """Turns the pairs (i, i + half) of ``x`` ``(L, D)`` as complex numbers."""
+    """Turns the pairs (2i, 2i + 1) of ``x`` ``(L, D)`` as complex numbers."""
     half = x.shape[-1] // 2
     turned = x.copy()
     for i in range(half):
         turn = np.exp(1j * np.asarray(positions) * 10_000.0 ** (-i / half))
-        pair = (x[:, i] + 1j * x[:, i + half]) * turn
-        turned[:, i], turned[:, i + half] = pair.real, pair.imag
+        pair = (x[:, 2 * i] + 1j * x[:, 2 * i + 1]) * turn
+        turned[:, 2 * i], turned[:, 2 * i + 1] = pair.real, pair.imag
     return turned
 
 

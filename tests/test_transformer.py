@@ -16,9 +16,9 @@ from modimpute._positions import (
     waves,
 )
 from modimpute._transformer import Attention, Block, Transformer
-from modimpute._valid import any_valid, attention_mask, choose, keep
+from modimpute._valid import any_valid, attention_mask, blend, choose, keep
 
-STILL = rotation(torch.zeros(1, 2), 2)  # both steps at position 0: nothing is turned
+STILL = rotation(torch.zeros(1, 2).double(), 2, 1)  # both steps at position 0: nothing is turned
 
 
 def randomize(module, seed=0):
@@ -61,7 +61,7 @@ class TestAttention:
         # A head of two features is turned by one radian per step: scores are cosines.
         attention, x = identity_attention(), torch.ones(1, 2, 2, dtype=torch.float64)
         x[0, 1] = torch.tensor([2.0, -1.0])
-        query, key, _ = attention.project(x, rotation(torch.tensor([[0.0, 3.0]]), 2))
+        query, key, _ = attention.project(x, rotation(torch.tensor([[0.0, 3.0]]).double(), 2, 1))
         # (1, 1) with (1, 1): 2; with (2, -1): |.| |.| cos(angle between them + 3 radians)
         angle = math.atan2(-1, 2) - math.atan2(1, 1) + 3.0
         expected = [2.0, math.sqrt(2) * math.sqrt(5) * math.cos(angle)]
@@ -75,7 +75,7 @@ class TestAttention:
         p = {f"a.{name}": x for name, x in reference.numbers(attention).items()}
         x, positions = draw(1, 5, dim), torch.tensor([[0.0, 1.0, 2.5, 7.0, -3.0]])
         valid = torch.tensor([[True, False, True, True, False]])
-        by = rotation(positions.double(), dim // heads)
+        by = rotation(positions.double(), dim, heads)
         for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
             out = attention.read(*attention.project(x, by), mask)
             expected = reference.attention(
@@ -89,7 +89,7 @@ class TestAttention:
         p = {f"a.{name}": x for name, x in reference.numbers(attention).items()}
         x, context = draw(1, 3, dim), draw(1, 5, dim, seed=1)
         positions = torch.tensor([[0.5, 4.0, 9.0]]).double(), torch.arange(5.0).double()[None] * 2
-        by, context_by = (rotation(where, dim // heads) for where in positions)
+        by, context_by = (rotation(where, dim, heads) for where in positions)
         valid = torch.tensor([[True, False, True, True, False]])
         for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
             out = attention.read(*attention.project_across(x, by, context, context_by), mask)
@@ -107,7 +107,7 @@ class TestAttention:
 
     def test_gradcheck(self):
         attention = randomize(Attention(4, 2, 0.0, None, torch.float64))
-        by = rotation(torch.arange(3.0).double()[None], 2)
+        by = rotation(torch.arange(3.0).double()[None], 4, 2)
         mask = attention_mask(torch.tensor([[True, False, True]]))
         x = draw(1, 3, 4).requires_grad_()
         assert torch.autograd.gradcheck(
@@ -120,7 +120,7 @@ class TestBlock:
         block = randomize(Block(8, 2, 12, 0.0, 0.0, None, torch.float64))
         p = {f"b.{name}": x for name, x in reference.numbers(block).items()}
         x, steps = draw(2, 5, 8), np.arange(5.0)
-        out = block(x, rotation(step_positions(x), 4), None)
+        out = block(x, rotation(step_positions(x), 8, 2), None)
         for row, given in zip(out.detach().numpy(), x.numpy(), strict=True):
             np.testing.assert_allclose(row, reference.block(p, "b", given, steps, 2), atol=1e-9)
 
@@ -128,7 +128,7 @@ class TestBlock:
         block = randomize(Block(8, 2, None, 0.0, 0.0, None, torch.float64))
         p = {f"b.{name}": x for name, x in reference.numbers(block).items()}
         x, context = draw(1, 3, 8), draw(1, 4, 8, seed=1)
-        by, context_by = (rotation(step_positions(z), 4) for z in (x, context))
+        by, context_by = (rotation(step_positions(z), 8, 2) for z in (x, context))
         valid = torch.tensor([[False, True, True, False]])
         out = block(x, by, attention_mask(valid), context, context_by)
         read = {"context": context[0].numpy(), "context_positions": np.arange(4.0)}
@@ -141,7 +141,7 @@ class TestBlock:
         stack = randomize(Transformer(8, 2, 2, None, 0.0, 0.0, None, torch.float64))
         p = {f"t.{name}": x for name, x in reference.numbers(stack).items()}
         x = draw(1, 5, 8)
-        out = stack(x, rotation(step_positions(x), 4), None)
+        out = stack(x, rotation(step_positions(x), 8, 2), None)
         expected = reference.transformer(p, "t", x[0].numpy(), np.arange(5.0), 2, 2)
         np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-9)
 
@@ -153,7 +153,7 @@ class TestBlock:
 
     def test_both_rates_of_dropout_act_in_training_only(self):
         x = draw(1, 4, 8).float()
-        by = rotation(step_positions(x), 4)
+        by = rotation(step_positions(x), 8, 2)
         for dropout, attention_dropout in [(0.5, 0.0), (0.0, 0.5)]:
             block = Block(8, 2, None, dropout, attention_dropout, None, None)
             torch.manual_seed(0)
@@ -162,17 +162,20 @@ class TestBlock:
             assert torch.equal(block(x, by, None), block(x, by, None))
 
 
+def turned(x, positions, heads=1):
+    """``x`` ``(B, L, D)``, rotated; it is left as it is."""
+    by = rotation(positions, x.shape[-1], heads)
+    return rotate(x.clone().view(*x.shape[:2], 1, heads, -1), by, 1).view(x.shape)
+
+
 class TestPositions:
     @pytest.mark.parametrize("head_dim", [2, 4, 5, 8])
     def test_products_depend_on_the_difference_of_positions_only(self, head_dim):
         query, key = draw(1, 1, head_dim), draw(1, 1, head_dim, seed=1)
 
         def product(a, b):
-            at = [
-                rotation(torch.tensor([[where]], dtype=torch.float64), head_dim)
-                for where in (a, b)
-            ]
-            return (rotate(query, at[0]) * rotate(key, at[1])).sum()
+            at = [torch.tensor([[where]], dtype=torch.float64) for where in (a, b)]
+            return (turned(query, at[0]) * turned(key, at[1])).sum()
 
         for a, b in [(0.0, 3.0), (2.5, 2.5), (7.0, -1.0)]:
             torch.testing.assert_close(product(a, b), product(a + 41.0, b + 41.0))
@@ -181,23 +184,39 @@ class TestPositions:
         assert (product(0.0, 3.0) - product(0.0, 4.0)).abs() > 1e-3  # far is not near
 
     def test_last_feature_of_an_odd_head_is_left_alone(self):
-        x = draw(1, 2, 5)
-        out = rotate(x, rotation(torch.tensor([[3.0, 4.0]]).double(), 5))
+        x, positions = draw(1, 2, 5), torch.tensor([[3.0, 4.0]]).double()
+        out = turned(x, positions)
         assert torch.equal(out[..., -1], x[..., -1])
         assert not torch.equal(out[..., :4], x[..., :4])
         x = draw(1, 2, 1)  # a head of one feature has nothing to turn
-        assert torch.equal(rotate(x, rotation(torch.tensor([[3.0, 4.0]]).double(), 1)), x)
+        assert torch.equal(turned(x, positions), x)
 
-    def test_is_the_formula(self):
-        x, positions = draw(1, 3, 6), torch.tensor([[0.0, 2.0, -5.5]]).double()
-        out = rotate(x, rotation(positions, 6))
-        expected = reference.rotary(x[0].numpy(), positions[0].numpy())
-        np.testing.assert_allclose(out[0].numpy(), expected, atol=1e-12)
+    @pytest.mark.parametrize("compiling", [False, True])
+    @pytest.mark.parametrize(("dim", "heads"), [(6, 1), (6, 3), (8, 2), (5, 1), (9, 3)])
+    def test_is_the_formula_in_each_form(self, dim, heads, compiling, monkeypatch):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+        x, positions = draw(1, 3, dim), torch.tensor([[0.0, 2.0, -5.5]]).double()
+        out = turned(x, positions, heads)[0].split(dim // heads, -1)
+        for head, given in zip(out, x[0].split(dim // heads, -1), strict=True):
+            expected = reference.rotary(given.numpy(), positions[0].numpy())
+            np.testing.assert_allclose(head.numpy(), expected, atol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_turns_the_first_parts_alone(self, dtype):
+        x = draw(2, 3, 3 * 8).to(dtype).view(2, 3, 3, 2, 4)
+        positions = torch.tensor([[0.0, 2.0, 5.0], [1.0, 1.0, 3.0]]).to(torch.float64)
+        out = rotate(x.clone(), rotation(positions, 8, 2), 2)
+        assert torch.equal(out[:, :, 2], x[:, :, 2])
+        for part in range(2):
+            expected = turned(x[:, :, part].flatten(2).double(), positions, 2)
+            tolerance = {torch.float64: 1e-12, torch.bfloat16: 2e-2}[dtype]
+            found = out[:, :, part].flatten(2).double()
+            torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
     def test_precision_at_far_positions_in_bfloat16(self):
         x = torch.ones(1, 301, 4, dtype=torch.bfloat16)  # bfloat16 counts to 256 only
-        out = rotate(x, rotation(step_positions(x), 4))
-        expected = rotate(x.double(), rotation(step_positions(x.double()), 4))
+        out = turned(x, step_positions(x))
+        expected = turned(x.double(), step_positions(x.double()))
         assert out.dtype == torch.bfloat16
         torch.testing.assert_close(out.double(), expected, atol=1e-2, rtol=0)
 
@@ -252,6 +271,16 @@ class TestPositions:
 
 
 class TestValid:
+    @pytest.mark.parametrize("valid", [None, torch.tensor([[True, False], [False, True]])])
+    def test_blend_is_choose_for_finite_numbers(self, valid):
+        x, other = draw(2, 2, 3).requires_grad_(), draw(3, seed=1).requires_grad_()
+        grads = []
+        for function in (blend, choose):
+            out = function(valid, x, other)
+            grads.append((out, *torch.autograd.grad(out.cos().sum(), (x, other))))
+        assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+        assert blend(valid, x.bfloat16(), other).dtype == other.dtype  # autocast lowers x
+
     def test_keep_and_choose_select_before_arithmetic(self):
         x = torch.tensor([[[1.0], [torch.nan]]])
         valid = torch.tensor([[True, False]])

@@ -1,6 +1,6 @@
 """Attention of every modality to all others, and the look at its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -11,18 +11,17 @@ from modimpute._tower import Tower
 from modimpute._transformer import Block
 from modimpute._valid import any_valid, attention_mask, keep
 
-QUERIES = 64  # looked at at once by attention_shares
+QUERIES = 64  # looked at at once by mean_weights
 
 Shares = dict[str, dict[str, Tensor]]
 
 
-def join_others(valids: Mapping[str, Tensor | None], x: Mapping[str, Tensor], name: str) -> Tensor:
-    """Returns ``(B, sum of L)``: the valid steps of all modalities but this one."""
+def join(valids: Mapping[str, Tensor | None], x: Mapping[str, Tensor]) -> Tensor:
+    """Returns ``(B, sum of L)``: the valid steps of all these modalities."""
     parts = []
-    for other, valid in valids.items():
-        if other != name:
-            ones = x[other].new_ones(x[other].shape[:2], dtype=torch.bool)
-            parts.append(ones if valid is None else valid)
+    for name, valid in valids.items():
+        ones = x[name].new_ones(x[name].shape[:2], dtype=torch.bool)
+        parts.append(ones if valid is None else valid)
     return torch.cat(parts, -1)
 
 
@@ -35,8 +34,10 @@ def cross_attention(
 ) -> dict[str, Tensor]:
     """Runs the blocks of all towers; adds the shares of attention to ``shares``, if given."""
     # The masks are the same for all blocks; none is made where every step is valid.
-    some = any(valid is not None for valid in valids.values())
-    readable = {name: join_others(valids, x, name) if some else None for name in towers.names}
+    readable: dict[str, Tensor | None] = dict.fromkeys(towers.names)
+    if any(valid is not None for valid in valids.values()):
+        for name in towers.names:
+            readable[name] = join({n: v for n, v in valids.items() if n != name}, x)
     masks = {name: attention_mask(valid) for name, valid in readable.items()}
     for i in range(len(towers[towers.names[0]].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
@@ -51,39 +52,38 @@ def cross_attention(
             value = torch.cat([projected[other][2] for other in others], 2)
             attended = block.attention.read(projected[name][0], key, value, masks[name])
             # Where there is no other modality nothing was read: the mask opened the row.
-            read[name] = block.finish(x[name], keep(any_valid(readable[name]), attended))
+            heard = any_valid(readable[name])
+            read[name] = block.finish(x[name], keep(heard, attended))
             if shares is not None:
                 lengths = {other: x[other].shape[1] for other in others}
-                add_shares(shares[name], projected[name][0], key, masks[name], lengths)
+                told = segment_shares(projected[name][0], key, masks[name], lengths)
+                for other in others:
+                    share = keep(heard, told[other].unsqueeze(-1)).squeeze(-1)
+                    shares[name][other] = shares[name].get(other, 0.0) + share
         x = read
-    if shares is not None:
-        for name in towers.names:
-            scale = len(towers[name].blocks)
-            for other, share in shares[name].items():
-                told = keep(any_valid(readable[name]), share.unsqueeze(-1) / scale)
-                told = keep(valids[name], told).squeeze(-1)
-                shares[name][other] = told.to(towers[name].missing.dtype)
-    return {name: keep(valids[name], towers[name].norm(x[name])) for name in towers.names}
+    return x
 
 
-def add_shares(
-    shares: dict[str, Tensor],
-    query: Tensor,
-    key: Tensor,
-    mask: Tensor | None,
-    lengths: Mapping[str, int],
-) -> None:
-    """Adds ``(B, L)``, how much of its attention each query gives to each other modality."""
+def segment_shares(
+    query: Tensor, key: Tensor, mask: Tensor | None, lengths: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Returns ``(B, L)`` by name: how much attention each query gives to each part of the keys."""
+    chunks: list[list[Tensor]] = []
+    for weights in mean_weights(query, key, mask):
+        parts = torch.split(weights, list(lengths.values()), -1)
+        chunks.append([part.sum(-1) for part in parts])
+    return {
+        name: torch.cat(parts, -1)
+        for name, parts in zip(lengths, zip(*chunks, strict=True), strict=True)
+    }
+
+
+def mean_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+    """Yields the attention of some queries at a time, ``(B, queries, keys)``, mean over heads."""
     scale = query.shape[-1] ** -0.5
     wide = torch.promote_types(query.dtype, torch.float32)
-    sizes = list(lengths.values())
-    chunks: dict[str, list[Tensor]] = {other: [] for other in lengths}
     for part in torch.split(query, QUERIES, 2):
         scores = (part @ key.transpose(-1, -2)).to(wide) * scale
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
-        weights = scores.softmax(-1).mean(1)
-        for other, segment in zip(lengths, torch.split(weights, sizes, -1), strict=True):
-            chunks[other].append(segment.sum(-1))
-    for other, parts in chunks.items():
-        shares[other] = shares.get(other, 0.0) + torch.cat(parts, -1)
+        yield scores.softmax(-1).mean(1)

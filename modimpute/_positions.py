@@ -50,8 +50,8 @@ def rotation(positions: Tensor, model_dim: int, num_heads: int) -> Tensor:
     turns = torch.stack((angles.cos(), angles.sin()), -1)
     if head_dim % 2 or torch.compiler.is_compiling():
         return turns
-    rows = turns.flatten(2).unsqueeze(2).expand(-1, -1, 2 * num_heads, -1).flatten(2)
-    return torch.view_as_complex(rows.unflatten(2, (-1, 2)))
+    rows = torch.view_as_complex(turns).unsqueeze(2)
+    return rows.expand(-1, -1, 2 * num_heads, -1).flatten(2)
 
 
 def rotate(x: Tensor, by: Tensor, parts: int) -> Tensor:
@@ -60,20 +60,21 @@ def rotate(x: Tensor, by: Tensor, parts: int) -> Tensor:
     In the precision of ``by``, and in place where it can: ``x`` must be nobody else's. The last
     feature of a head of odd width is left as it is.
     """
+    half = x.shape[-1] // 2
     if by.is_complex() and x.dtype == by.real.dtype:
-        pairs = torch.view_as_complex(x[:, :, :parts].flatten(2).unflatten(2, (-1, 2)))
-        pairs.mul_(by[..., : pairs.shape[-1]])
+        count = parts * x.shape[-2] * half
+        pairs = torch.view_as_complex(x[:, :, :parts].view(*x.shape[:2], count, 2))
+        pairs.mul_(by[..., :count])
         return x
-    turning, others = x.split((parts, x.shape[2] - parts), 2)
-    wide = turning.to(by.real.dtype)
+    wide = x[:, :, :parts].to(by.real.dtype)
     if by.is_complex():
         wide = rotate(wide.clone(), by, parts)
     else:
-        a, b = wide[..., : by.shape[2] * 2].unflatten(-1, (-1, 2)).unbind(-1)
+        a, b = wide[..., 0 : 2 * half : 2], wide[..., 1 : 2 * half : 2]
         cos, sin = by.unsqueeze(2).unsqueeze(2).unbind(-1)
         turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
-        wide = torch.cat((turned, wide[..., by.shape[2] * 2 :]), -1)
-    return torch.cat((wide.to(x.dtype), others), 2)
+        wide = torch.cat((turned, wide[..., 2 * half :]), -1)
+    return torch.cat((wide.to(x.dtype), x[:, :, parts:]), 2)
 
 
 def waves(positions: Tensor, dim: int) -> Tensor:

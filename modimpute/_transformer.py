@@ -41,16 +41,18 @@ class Attention(nn.Module):
         query, key, value = rotate(self._heads(self.input(x), 3), by, 2).transpose(1, 3).unbind(2)
         return query, key, value
 
-    def project_across(
-        self, x: Tensor, by: Tensor, context: Tensor, context_by: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the queries of ``x`` and the keys and values of ``context``."""
-        weight_query, weight_context = self.input.weight.tensor_split((x.shape[-1],))
-        bias_query, bias_context = self.input.bias.tensor_split((x.shape[-1],))
-        query = rotate(self._heads(F.linear(x, weight_query, bias_query), 1), by, 1)
-        fused = self._heads(F.linear(context, weight_context, bias_context), 2)
-        key, value = rotate(fused, context_by, 1).transpose(1, 3).unbind(2)
-        return query.squeeze(2).transpose(1, 2), key, value
+    def project_query(self, x: Tensor, by: Tensor) -> Tensor:
+        """Returns the queries alone, where something else is read."""
+        dim = x.shape[-1]
+        query = F.linear(x, self.input.weight[:dim], self.input.bias[:dim])
+        return rotate(self._heads(query, 1), by, 1).squeeze(2).transpose(1, 2)
+
+    def project_context(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the keys and values alone, of what is read."""
+        dim = x.shape[-1]
+        fused = F.linear(x, self.input.weight[dim:], self.input.bias[dim:])
+        key, value = rotate(self._heads(fused, 2), by, 1).transpose(1, 3).unbind(2)
+        return key, value
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_dim)
@@ -96,10 +98,11 @@ class Block(nn.Module):
         """Reads ``x`` itself or, if given, the ``context``; ``mask`` is of what is read."""
         normed = self.attention_norm(x)
         if context is None or context_by is None:
-            projected = self.attention.project(normed, by)
+            query, key, value = self.attention.project(normed, by)
         else:
-            projected = self.attention.project_across(normed, by, context, context_by)
-        return self.finish(x, self.attention.read(*projected, mask))
+            query = self.attention.project_query(normed, by)
+            key, value = self.attention.project_context(context, context_by)
+        return self.finish(x, self.attention.read(query, key, value, mask))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds what was read, then the feed-forward part."""

@@ -8,10 +8,12 @@ from modimpute._checks import (
     check_choice,
     check_lengths,
     check_modality_dims,
+    check_sizes,
     check_transformer,
     check_valids,
 )
 from modimpute._cross import Shares, cross_attention
+from modimpute._latents import Latents
 from modimpute._names import ModuleMapping
 from modimpute._positions import clock_positions, rotation, step_positions
 from modimpute._tower import POOLS, Tower
@@ -34,6 +36,14 @@ class CrossModalAttentionFusion(nn.Module):
     ``modalities`` (sorted names). The slot of a missing modality is a learned vector, zero
     at first. A reconstructed modality goes in like an observed one.
 
+    With ``num_latents`` the modalities meet in a few latents :math:`z`, spread over their span:
+    in each block the latents attend to the valid steps of all modalities, then each modality to
+    the latents (its own steps among what they hold). The cost then grows linearly with the
+    number of modalities:
+
+    .. math:: z \leftarrow \mathrm{Block}\big(z,\; [K_n x_n]_n,\; [V_n x_n]_n\big), \qquad
+              x_m \leftarrow x_m + \mathrm{Attention}(Q_m x_m,\; K z,\; V z), \qquad \dots
+
     With ``aligned=False`` modalities may have different lengths and rates: attention compares
     how far a step lies between the first and the last valid step of its modality. With
     ``aligned=True`` step :math:`t` of one modality belongs to step :math:`t` of every other,
@@ -52,6 +62,8 @@ class CrossModalAttentionFusion(nn.Module):
         num_places: The number of first steps with a learned vector of their own, as in
             :class:`ModalityTranslator`. They are counted from the first valid step of a modality
             or, if aligned, of any modality.
+        num_latents: The number of latents in which the modalities meet; for many modalities or
+            long sequences, where 16 to 64 are enough. 0: all attend to all others.
         pool: ``"mean"``, ``"last"`` (the last valid step) or ``"attention"`` (weights from a
             learned query; the mean at first).
         aligned: Whether all modalities share their steps.
@@ -96,6 +108,7 @@ class CrossModalAttentionFusion(nn.Module):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         num_places: int = 0,
+        num_latents: int = 0,
         pool: str = "mean",
         aligned: bool = False,
         device: torch.device | str | None = None,
@@ -104,6 +117,7 @@ class CrossModalAttentionFusion(nn.Module):
         check_modality_dims(modality_dims, least=2)
         rates = {"dropout": dropout, "attention_dropout": attention_dropout}
         check_transformer(model_dim, num_heads, num_layers, feedforward_dim, num_places, **rates)
+        check_sizes(0, num_latents=num_latents)
         check_choice("pool", pool, POOLS)
         super().__init__()
         self.modality_dims = {name: modality_dims[name] for name in sorted(modality_dims)}
@@ -111,7 +125,7 @@ class CrossModalAttentionFusion(nn.Module):
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
         self.feedforward_dim = feedforward_dim
         self.dropout, self.attention_dropout = dropout, attention_dropout
-        self.num_places = num_places
+        self.num_places, self.num_latents = num_places, num_latents
         self.pool, self.aligned = pool, aligned
         self.towers = ModuleMapping(
             {
@@ -131,6 +145,11 @@ class CrossModalAttentionFusion(nn.Module):
                 for name, dim in self.modality_dims.items()
             }
         )
+        self.latents = None
+        if num_latents:
+            sizes = (model_dim, num_heads, num_layers, feedforward_dim)
+            options = (dropout, attention_dropout, device, dtype)
+            self.latents = Latents(num_latents, *sizes, *options)
 
     @property
     def output_dim(self) -> int:
@@ -176,19 +195,21 @@ class CrossModalAttentionFusion(nn.Module):
 
         ``weights["text"]["audio"]`` is ``(B, L_text)``, the mean over blocks and heads; over the
         modalities that are read, the shares of a valid step sum to 1. Zero at steps that are not
-        valid and where no other modality has a valid step. For pictures: eager, without
-        gradients, in chunks of steps.
+        valid and where no other modality has a valid step. With ``num_latents``: what a step
+        reads through the latents of each block; the rest is its own modality's. For pictures:
+        eager, without gradients, in chunks of steps.
         """
         shares: Shares = {name: {} for name in self.modalities}
-        self._encode(modalities, valid, shares)
+        _, valids = self._encode(modalities, valid, shares)
         names = [name for name in self.modalities if name in modalities]
+
+        def told(name: str, other: str) -> Tensor:
+            share = shares[name][other].unsqueeze(-1) / self.num_layers
+            share = keep(valids[name], share.to(self.towers[name].missing.dtype))
+            return share[:, : modalities[name].shape[1], 0]
+
         return {
-            name: {
-                other: shares[name][other][:, : modalities[name].shape[1]]
-                for other in names
-                if other != name
-            }
-            for name in names
+            name: {other: told(name, other) for other in names if other != name} for name in names
         }
 
     def _encode(
@@ -216,6 +237,12 @@ class CrossModalAttentionFusion(nn.Module):
             h = tower.input(keep(known, given).to(like.dtype))
             exists = shared if self.aligned and name in modalities else known
             x[name] = tower.places(h, exists)
-            steps = step_positions(h) if self.aligned else clock_positions(h, known)
+            if self.aligned and self.latents is None:
+                steps = step_positions(h)
+            else:  # the latents stand on a clock, on which aligned modalities share a span
+                steps = clock_positions(h, exists)
             by[name] = rotation(steps, self.model_dim, self.num_heads)
-        return cross_attention(self.towers, x, valids, by, shares), valids
+        meet = cross_attention if self.latents is None else self.latents
+        x = meet(self.towers, x, valids, by, shares)
+        norms = {name: self.towers[name].norm for name in self.modalities}
+        return {name: keep(valids[name], norm(x[name])) for name, norm in norms.items()}, valids

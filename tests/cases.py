@@ -398,13 +398,15 @@ def _joint(prefix):
     return tuple(f"{prefix}projections.{i}.{kind}" for i in range(2) for kind in WEIGHT_BIAS)
 
 
-def _fusion(pool):
+def _fusion(pool, num_latents=0):
     keys = ()
     for name in ("audio", "text", "vision"):
         prefix = f"towers.@{name}."
         keys += (f"{prefix}missing", *([f"{prefix}query"] if pool == "attention" else []))
         keys += (f"{prefix}input.weight", f"{prefix}input.bias", f"{prefix}places.weight")
         keys += _transformer(prefix)
+    if num_latents:
+        keys += ("latents.vectors", *_block("latents.blocks.0."), *_block("latents.blocks.1."))
     return keys
 
 
@@ -536,6 +538,17 @@ FUSIONS = [
         keys=_fusion(pool),
     )
     for pool in ("mean", "last", "attention")
+    for aligned in (False, True)
+]
+FUSIONS += [
+    Case(
+        f"fusion-latents-{'aligned' if aligned else 'unaligned'}",
+        functools.partial(fusion, num_latents=3, aligned=aligned),
+        DIMS,
+        dict.fromkeys(DIMS, "steps") if aligned else {name: name for name in DIMS},
+        aligned=aligned,
+        keys=_fusion("mean", num_latents=3),
+    )
     for aligned in (False, True)
 ]
 LOSSES = [

@@ -141,3 +141,48 @@ def fusion(module, sample):
             after[name] = feedforward(p, f"{key[name]}.blocks.{i}", after[name])
         x = after
     return {name: layer_norm(p, f"{key[name]}.norm", steps) for name, steps in x.items()}, shares
+
+
+def latent_fusion(module, sample):
+    """The same with latents: sequences, and what each modality reads of which through them."""
+    p, heads, layers = numbers(module), module.num_heads, module.num_layers
+    key = {name: f"towers.@{name}" for name in sample}
+    x = {name: linear(p, f"{key[name]}.input", steps) for name, steps in sample.items()}
+    span = {name: clock(len(steps)) for name, steps in sample.items()}
+    z = p["latents.vectors"]
+    shares = {name: dict.fromkeys(sample.keys() - {name}, 0.0) for name in sample}
+    for i in range(layers):
+        told = {
+            name: project(
+                p,
+                f"{key[name]}.blocks.{i}.attention",
+                layer_norm(p, f"{key[name]}.blocks.{i}.attention_norm", x[name]),
+                span[name],
+                heads,
+            )
+            for name in sample
+        }
+        block = f"latents.blocks.{i}"
+
+        def own(z, block=block):
+            normed = layer_norm(p, f"{block}.attention_norm", z)
+            return project(p, f"{block}.attention", normed, clock(len(z)), heads)
+
+        k, v = (
+            [np.concatenate([told[name][j][h] for name in sample]) for h in range(heads)]
+            for j in (1, 2)
+        )
+        heard, weights = read(p, f"{block}.attention", own(z)[0], k, v)
+        z = feedforward(p, block, z + heard)
+        ends = np.cumsum([len(steps) for steps in sample.values()])[:-1]
+        origins = [w.sum(-1) for w in np.split(weights.mean(0), ends, -1)]
+        after = {}
+        for name in sample:
+            said, seen = read(p, f"{key[name]}.blocks.{i}.attention", told[name][0], *own(z)[1:])
+            after[name] = feedforward(p, f"{key[name]}.blocks.{i}", x[name] + said)
+            for other, origin in zip(sample, origins, strict=True):
+                if other != name:
+                    share = seen.mean(0) @ origin / layers
+                    shares[name][other] = shares[name][other] + share
+        x = after
+    return {name: layer_norm(p, f"{key[name]}.norm", steps) for name, steps in x.items()}, shares

@@ -82,6 +82,40 @@ class TestFormula:
                 if name in sample:
                     np.testing.assert_allclose(out[there].numpy(), expected[name], atol=1e-5)
 
+    @pytest.mark.parametrize(("heads", "layers"), [(1, 1), (2, 2)])
+    def test_sequences_and_shares_through_latents(self, heads, layers):
+        fusion = build(num_heads=heads, num_layers=layers, num_latents=3)
+        batch, valid = ragged()
+        attended = fusion.attend(batch, valid=valid)
+        weights = fusion.attention_weights(batch, valid=valid)
+        for i, sample in samples(batch, valid):
+            expected, shares = reference.latent_fusion(fusion, sample)
+            for name in NAMES:
+                there = valid[name][i]
+                out = attended[name][i].detach()
+                assert out[~there].eq(0).all()
+                if name in sample:
+                    np.testing.assert_allclose(out[there].numpy(), expected[name], atol=1e-5)
+                for other, told in weights[name].items():
+                    assert told[i][~there].eq(0).all()
+                    if name in sample and other in sample:
+                        found = told[i][there].numpy()
+                        np.testing.assert_allclose(found, shares[name][other], atol=1e-5)
+                    else:
+                        assert told[i].eq(0).all()
+
+    def test_aligned_modalities_meet_latents_on_one_clock(self):
+        # Audio has steps 2 and 3 only; on a clock of its own they would be the whole span.
+        fusion = build(aligned=True, num_latents=3)
+        batch, late = (
+            make_batch(1, dict.fromkeys(DIMS, 4)),
+            torch.tensor([[False] * 2 + [True] * 2]),
+        )
+        early = late.flip(-1)
+        moved = batch | {"audio": batch["audio"].roll(-2, 1)}
+        out = fusion.attend(batch, valid={"audio": late})["text"]
+        assert (fusion.attend(moved, valid={"audio": early})["text"] - out).abs().amax() > 1e-3
+
     def test_aligned_sequences(self):
         fusion, lengths = build(aligned=True, num_places=3), dict.fromkeys(DIMS, 5)
         batch = make_batch(2, lengths)

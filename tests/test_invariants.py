@@ -132,7 +132,7 @@ def test_order_of_constructor_names_changes_nothing(case):
         given = {name: getattr(module, argument)[name] for name in order}
         options = {"target_dim": module.target_dim} if case in ENSEMBLES else {}
         if case in FUSIONS:
-            options = {"pool": module.pool, "aligned": module.aligned}
+            options = {name: getattr(module, name) for name in ("pool", "aligned", "num_latents")}
         twins.append(type(module)(**{argument: given}, **options, **SIZES, dtype=torch.float64))
     first, second = (twin.state_dict() for twin in twins)
     assert list(first) == list(second)
@@ -404,8 +404,10 @@ def test_fusion_fills_the_slot_of_a_missing_modality_with_its_vector(case, data)
 @pytest.mark.parametrize("name", ["aaa", "between", "zzz"])
 @pytest.mark.parametrize("pool", ["mean", "last", "attention"])
 @pytest.mark.parametrize("aligned", [True, False])
-def test_a_larger_fusion_loads_a_smaller_one(name, pool, aligned):
-    options = {"pool": pool, "aligned": aligned, "dtype": torch.float64}
+@pytest.mark.parametrize("num_latents", [0, 3])
+def test_a_larger_fusion_loads_a_smaller_one(name, pool, aligned, num_latents):
+    options = {"pool": pool, "aligned": aligned, "num_latents": num_latents}
+    options["dtype"] = torch.float64
     small = randomize(fusion(**options))
     large = CrossModalAttentionFusion({name: 5, **DIMS}, **SIZES, **options)
     loaded = large.load_state_dict(small.state_dict(), strict=False)

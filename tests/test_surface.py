@@ -14,8 +14,8 @@ SIGNATURES = {
     "ConsistencyLoss.forward": "(self, reconstructed, target, *, valid=None)",
     "CrossModalAttentionFusion": (
         "(modality_dims, *, model_dim=64, num_heads=4, num_layers=2, feedforward_dim=None, "
-        "dropout=0.1, attention_dropout=0.0, num_places=0, pool='mean', aligned=False, "
-        "device=None, dtype=None)"
+        "dropout=0.1, attention_dropout=0.0, num_places=0, num_latents=0, pool='mean', "
+        "aligned=False, device=None, dtype=None)"
     ),
     "CrossModalAttentionFusion.attend": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.attention_weights": "(self, modalities, *, valid=None)",

@@ -92,7 +92,8 @@ class TestAttention:
         by, context_by = (rotation(where, dim, heads) for where in positions)
         valid = torch.tensor([[True, False, True, True, False]])
         for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
-            out = attention.read(*attention.project_across(x, by, context, context_by), mask)
+            read = attention.project_context(context, context_by)
+            out = attention.read(attention.project_query(x, by), *read, mask)
             expected = reference.attention(
                 p,
                 "a",

@@ -12,6 +12,7 @@ from modimpute.linear import LinearTranslator
 from modimpute.missing import drop_at_rate, drop_pattern, missing_patterns, missing_rate
 from modimpute.normalizer import ModalityNormalizer
 from modimpute.plotting import plot_robustness
+from modimpute.ragged import run_by_length
 from modimpute.recipe import fit_ensemble
 from modimpute.retrieval import RetrievalTranslator
 from modimpute.robustness import evaluate_robustness, summarize_robustness
@@ -41,6 +42,7 @@ __all__ = [
     "missing_patterns",
     "missing_rate",
     "plot_robustness",
+    "run_by_length",
     "summarize_robustness",
     "valid_from_lengths",
 ]

@@ -133,6 +133,10 @@ SIGNATURES = {
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",
     "plot_robustness": "(rows, *, kind='rate', metric=None, label=None, ax=None)",
+    "run_by_length": (
+        "(module, modalities, *, lengths, valid=None, target_lengths=None, num_buckets=4, "
+        "**options)"
+    ),
     "summarize_robustness": "(rows)",
     "valid_from_lengths": "(lengths, length)",
 }

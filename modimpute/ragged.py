@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,8 @@ __all__ = ["run_by_length"]
 SOURCE, TARGET = "source", ""  # where there are no names; no modality is named ""
 
 
-T = TypeVar("T")  # a tensor or a mapping of tensors
-
-
 def run_by_length(
-    module: Callable[..., T],
+    module: Callable[..., Any],
     modalities: Tensor | Mapping[str, Tensor],
     *,
     lengths: Tensor | Mapping[str, Tensor],
@@ -32,7 +29,7 @@ def run_by_length(
     target_lengths: Tensor | Mapping[str, Tensor] | None = None,
     num_buckets: int = 4,
     **options: object,
-) -> T:
+) -> Any:  # noqa: ANN401, as nn.Module: a tensor or a dict of tensors
     r"""Runs a layer on samples of similar length together, so that little padding is computed.
 
     The samples are sorted by length and split into buckets of equal size, each of which is cut
@@ -129,9 +126,9 @@ def run_by_length(
     whole |= {n: int(cut.max()) if size else 0 for n, cut in cuts.items() if n not in whole}
     back = order.argsort()
     if isinstance(results[0], Tensor):
-        return cast(T, _restore(results, back, whole.get(TARGET, whole[min(batch)])))
+        return _restore(results, back, whole.get(TARGET, whole[min(batch)]))
     names = list(results[0])
-    return cast(T, {n: _restore([part[n] for part in results], back, whole[n]) for n in names})
+    return {n: _restore([part[n] for part in results], back, whole[n]) for n in names}
 
 
 def _restore(parts: list[Tensor], back: Tensor, length: int) -> Tensor:

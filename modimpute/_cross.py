@@ -39,29 +39,39 @@ def cross_attention(
         for name in towers.names:
             readable[name] = join({n: v for n, v in valids.items() if n != name}, x)
     masks = {name: attention_mask(valid) for name, valid in readable.items()}
+    heard = {name: weight_of(any_valid(valid), x[name]) for name, valid in readable.items()}
     for i in range(len(towers[towers.names[0]].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
         projected = {
-            name: block.attention.project(block.attention_norm(x[name]), by[name])
+            name: block.attention.project_apart(block.attention_norm(x[name]), by[name])
             for name, block in layer.items()
         }
         read = {}
         for name, block in layer.items():
             others = [other for other in layer if other != name]
-            key = torch.cat([projected[other][1] for other in others], 2)
-            value = torch.cat([projected[other][2] for other in others], 2)
+            key, value = join_contexts([projected[other][1] for other in others])
             attended = block.attention.read(projected[name][0], key, value, masks[name])
-            # Where there is no other modality nothing was read: the mask opened the row.
-            heard = any_valid(readable[name])
-            read[name] = block.finish(x[name], keep(heard, attended))
+            weight = heard[name]  # 0 where the mask opened the row: it read what is not there
+            read[name] = block.finish(x[name], attended if weight is None else attended * weight)
             if shares is not None:
                 lengths = {other: x[other].shape[1] for other in others}
                 told = segment_shares(projected[name][0], key, masks[name], lengths)
                 for other in others:
-                    share = keep(heard, told[other].unsqueeze(-1)).squeeze(-1)
+                    share = keep(any_valid(readable[name]), told[other].unsqueeze(-1)).squeeze(-1)
                     shares[name][other] = shares[name].get(other, 0.0) + share
         x = read
     return x
+
+
+def join_contexts(contexts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the keys and values of all these modalities, ``(B, heads, sum of L, head_dim)``."""
+    key, value = torch.cat(contexts, 1).transpose(1, 3).unbind(2)
+    return key, value
+
+
+def weight_of(heard: Tensor | None, x: Tensor) -> Tensor | None:
+    """Returns ``(B, 1, 1)`` of ones and zeros to multiply with, in the dtype of ``x``."""
+    return None if heard is None else heard.unsqueeze(-1).to(x.dtype)
 
 
 def segment_shares(

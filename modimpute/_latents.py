@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from modimpute._cross import Shares, join, mean_weights, segment_shares
+from modimpute._cross import Shares, join, join_contexts, mean_weights, segment_shares
 from modimpute._names import ModuleMapping
 from modimpute._positions import CLOCK, rotation
 from modimpute._tower import Tower
@@ -65,10 +65,10 @@ class Latents(nn.Module):
             block = cast(Block, own)
             layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
             told = {
-                name: tower.attention.project(tower.attention_norm(x[name]), by[name])
+                name: tower.attention.project_apart(tower.attention_norm(x[name]), by[name])
                 for name, tower in layer.items()
             }
-            key, value = (torch.cat([told[name][part] for name in layer], 2) for part in (1, 2))
+            key, value = join_contexts([told[name][1] for name in layer])
             query = block.attention.project_query(block.attention_norm(latents), latents_by)
             latents = block.finish(latents, block.attention.read(query, key, value, mask))
             held = block.attention.project_context(block.attention_norm(latents), latents_by)

@@ -41,6 +41,14 @@ class Attention(nn.Module):
         query, key, value = rotate(self._heads(self.input(x), 3), by, 2).transpose(1, 3).unbind(2)
         return query, key, value
 
+    def project_apart(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the queries, and keys and values as one, to be joined with those of others.
+
+        The latter, ``(B, L, 2, heads, head_dim)``, are copied faster than they are by head.
+        """
+        query, context = rotate(self._heads(self.input(x), 3), by, 2).tensor_split((1,), 2)
+        return query.squeeze(2).transpose(1, 2), context
+
     def project_query(self, x: Tensor, by: Tensor) -> Tensor:
         """Returns the queries alone, where something else is read."""
         dim = x.shape[-1]

@@ -127,29 +127,15 @@ class CrossModalAttentionFusion(nn.Module):
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.num_places, self.num_latents = num_places, num_latents
         self.pool, self.aligned = pool, aligned
+        sizes = (model_dim, num_heads, num_layers, feedforward_dim, dropout, attention_dropout)
+        options = (device, dtype)
         self.towers = ModuleMapping(
             {
-                name: Tower(
-                    dim,
-                    model_dim,
-                    num_heads,
-                    num_layers,
-                    feedforward_dim,
-                    dropout,
-                    attention_dropout,
-                    num_places,
-                    pool,
-                    device,
-                    dtype,
-                )
+                name: Tower(dim, *sizes, num_places, pool, *options)
                 for name, dim in self.modality_dims.items()
             }
         )
-        self.latents = None
-        if num_latents:
-            sizes = (model_dim, num_heads, num_layers, feedforward_dim)
-            options = (dropout, attention_dropout, device, dtype)
-            self.latents = Latents(num_latents, *sizes, *options)
+        self.latents = Latents(num_latents, *sizes, *options) if num_latents else None
 
     @property
     def output_dim(self) -> int:
@@ -227,6 +213,7 @@ class CrossModalAttentionFusion(nn.Module):
         shared = any_source(modalities, valid) if self.aligned else None
         valids: dict[str, Tensor | None] = {}
         x, by = {}, {}
+        together: Tensor | None = None  # aligned modalities are turned alike
         for name in self.modalities:
             tower = self.towers[name]
             given, known = modalities.get(name), valid.get(name) if valid else None
@@ -235,13 +222,17 @@ class CrossModalAttentionFusion(nn.Module):
                 known = like.new_zeros((size, 1), dtype=torch.bool)
             valids[name] = known
             h = tower.input(keep(known, given).to(like.dtype))
-            exists = shared if self.aligned and name in modalities else known
+            here = self.aligned and name in modalities
+            exists = shared if here else known
             x[name] = tower.places(h, exists)
-            if self.aligned and self.latents is None:
-                steps = step_positions(h)
-            else:  # the latents stand on a clock, on which aligned modalities share a span
-                steps = clock_positions(h, exists)
-            by[name] = rotation(steps, self.model_dim, self.num_heads)
+            if here and together is not None:
+                by[name] = together
+                continue
+            # Latents stand on a clock, on which aligned modalities share a span.
+            steps = self.aligned and self.latents is None
+            positions = step_positions(h) if steps else clock_positions(h, exists)
+            by[name] = rotation(positions, self.model_dim, self.num_heads)
+            together = by[name] if here else together
         meet = cross_attention if self.latents is None else self.latents
         x = meet(self.towers, x, valids, by, shares)
         norms = {name: self.towers[name].norm for name in self.modalities}

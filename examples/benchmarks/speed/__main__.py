@@ -1,0 +1,56 @@
+"""python -m examples.benchmarks.speed: these layers beside what people would use instead."""
+
+import argparse
+import sys
+from pathlib import Path
+
+SECTIONS = (
+    "translators",
+    "unaligned",
+    "ensembles",
+    "fusions",
+    "imputers",
+    "ragged",
+    "losses",
+    "reference",
+    "imports",
+)
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmarks.speed", description=__doc__
+    )
+    add = parser.add_argument
+    add("--json", type=Path, metavar="OUT", help="file for all figures")
+    add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="default: all")
+    add("--seconds", type=float, default=4.0, help="for each comparison (default: %(default)s)")
+    add("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    add("--device", default="cpu", help="cpu or cuda; cuda adds bfloat16 and compiled")
+    add("--mult", type=Path, metavar="DIR", help="a checkout of MulT, whose encoder is timed too")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+
+    import torch
+
+    from examples.benchmarks.speed import report, sections
+    from examples.benchmarks.speed.reference import reference
+    from examples.benchmarks.speed.timing import threads
+
+    bench = sections.Bench(options, lambda row: print(report.line(row), flush=True))
+    torch.manual_seed(0)
+    with threads(options.threads):
+        for name in options.sections:
+            (reference if name == "reference" else getattr(sections, name))(bench)
+            if options.json:  # what is finished is kept
+                report.save(options.json, options, bench.rows)
+    facts = report.environment(options)
+    print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
+    print(report.tables(bench.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

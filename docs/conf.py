@@ -1,8 +1,14 @@
 """The build needs no network: fonts, scripts and formulas come from this folder or from furo."""
 
+import sys
+from pathlib import Path
+
+from sphinx_gallery.sorting import ExplicitOrder
 from torch import nn
 
 from modimpute import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # _figures
 
 project = "modimpute"
 author = "modimpute developers"
@@ -16,8 +22,10 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_static", "_templates"]
+# The pages of the last two are made from their scripts, in generated/.
+exclude_patterns = ["_build", "_static", "_templates", "gallery", "recipes"]
 templates_path = ["_templates"]
 
 autodoc_member_order = "bysource"
@@ -34,6 +42,47 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|matplotlib|numpy|pathlib|torch|typing)\..*"),
     ("py:.*", r"Tensor"),
 ]
+
+# In this order, and each of them: one that is not listed stops the build.
+EXAMPLES = [
+    "pretrained_model.py",
+    "own_encoders.py",
+    "loop_pytorch.py",
+    "loop_accelerate.py",
+    "loop_lightning.py",
+    "variable_length.py",
+    "frame_gaps.py",
+    "save_and_load.py",
+    "many_gpus.py",
+    "ensemble_member.py",
+    "add_modality.py",
+    "plot_digits.py",
+    "plot_missing_sensor.py",
+    "plot_robustness_curves.py",
+    "plot_attention.py",
+    "plot_alignment.py",
+    "plot_mosi.py",
+]
+sphinx_gallery_conf = {
+    "examples_dirs": ["recipes", "gallery"],
+    "gallery_dirs": ["generated/recipes", "generated/gallery"],
+    "filename_pattern": r"\.py$",  # run all of them, not only plot_*
+    "within_subsection_order": ExplicitOrder(EXAMPLES),
+    "abort_on_example_error": True,
+    "image_scrapers": ["_figures.scrape"],
+    "image_srcset": ["2x"],
+    "default_thumb_file": str(Path(__file__).parent / "_static" / "recipe.png"),
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("modimpute",),
+    "reference_url": {"modimpute": None},
+    "copyfile_regex": r"index\.rst",  # that of the recipes is written by hand
+    "download_all_examples": False,
+    "notebook_extensions": {},
+    "show_signature": False,
+    "min_reported_time": 3600,  # times of one machine are no news on a page; they are in junit
+    "write_computation_times": False,  # its page wants a CDN
+    "junit": "examples.xml",
+}
 
 html_theme = "furo"
 html_title = f"modimpute {release}"

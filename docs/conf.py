@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
@@ -39,7 +40,7 @@ toc_object_entries_show_parents = "hide"
 
 # Names that other projects document; ours must all resolve.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|matplotlib|numpy|pathlib|torch|typing)\..*"),
+    ("py:.*", r"(collections|numpy|pathlib|torch|typing)\..*"),
     ("py:.*", r"Tensor"),
 ]
 
@@ -76,6 +77,7 @@ sphinx_gallery_conf = {
     "doc_module": ("modimpute",),
     "reference_url": {"modimpute": None},
     "copyfile_regex": r"index\.rst",  # that of the recipes is written by hand
+    "capture_repr": (),  # only what is printed
     "download_all_examples": False,
     "notebook_extensions": {},
     "show_signature": False,
@@ -84,9 +86,16 @@ sphinx_gallery_conf = {
     "junit": "examples.xml",
 }
 
+# The one name of matplotlib that our signatures have, in a file, so that nothing is fetched.
+intersphinx_mapping = {
+    "matplotlib": ("https://matplotlib.org/stable/", "matplotlib.inv")
+}
+
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"modimpute {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 mathjax_path = "mathjax/tex-svg.js"
@@ -102,5 +111,6 @@ def _public_bases(_app, _name, _class, _options, bases):
     """What our classes share inside is nobody's business: they are torch modules."""
     inside = [base.__module__.startswith("modimpute._") for base in bases]
     bases[:] = [
-        nn.Module if private else base for base, private in zip(bases, inside, strict=True)
+        nn.Module if private else base
+        for base, private in zip(bases, inside, strict=True)
     ]

@@ -71,7 +71,11 @@ with torch.no_grad():
             "aligned": (slow - target[:, ::FACTOR]).square().mean().item(),
             "unaligned": (fast - target).square().mean().item(),
         }
-        print(steps, "steps:", {name: f"{error:.4f}" for name, error in errors[steps].items()})
+        print(
+            steps,
+            "steps:",
+            {name: f"{error:.4f}" for name, error in errors[steps].items()},
+        )
 variance = target.var().item()
 print(f"variance: {variance:.2f}")
 assert all(error["aligned"] < 0.01 * variance for error in errors.values())
@@ -83,13 +87,20 @@ assert errors[16]["unaligned"] < errors[20]["unaligned"] < 0.1 * variance
 
 source, target = record(1, 16)
 with torch.no_grad():
-    slow, fast = aligned(source)[0, :, 0], unaligned(source, target_length=64)[0, :, 0]
+    slow, fast = (
+        aligned(source)[0, :, 0],
+        unaligned(source, target_length=64)[0, :, 0],
+    )
 moments = torch.arange(64) / FACTOR
 fig, axes = plt.subplots(2, 1, figsize=(7.5, 4.6), sharex=True, layout="constrained")
 for ax in axes:
-    ax.plot(moments, target[0, :, 0], color="0.6", linewidth=4, alpha=0.6, label="real")
+    ax.plot(
+        moments, target[0, :, 0], color="0.6", linewidth=4, alpha=0.6, label="real"
+    )
     ax.set_ylabel("target")
-axes[0].plot(moments[::FACTOR], slow, "o", color="#0072B2", label="aligned: one for each step")
+axes[0].plot(
+    moments[::FACTOR], slow, "o", color="#0072B2", label="aligned: one for each step"
+)
 axes[1].plot(moments, fast, ".-", color="#D55E00", label="unaligned: any number")
 axes[1].set_xlabel("source step")
 for ax in axes:

@@ -14,7 +14,10 @@ from torch import nn
 from modimpute import ConsistencyLoss, CrossModalAttentionFusion, ModalityTranslator
 
 torch.manual_seed(0)
-DIMS, LENGTHS = {"audio": 4, "text": 6, "vision": 5}, {"audio": 24, "text": 12, "vision": 18}
+DIMS, LENGTHS = (
+    {"audio": 4, "text": 6, "vision": 5},
+    {"audio": 24, "text": 12, "vision": 18},
+)
 mixes = {name: torch.randn(2, dim) for name, dim in DIMS.items()}
 
 # %%
@@ -85,10 +88,14 @@ cases = {
 shares = {case: fusion.attention_weights(given) for case, given in cases.items()}
 with torch.no_grad():
     logits = {case: head(fusion(given)) for case, given in cases.items()}
-accuracy = {c: (x.argmax(-1) == label).float().mean().item() for c, x in logits.items()}
+accuracy = {
+    c: (x.argmax(-1) == label).float().mean().item() for c, x in logits.items()
+}
 for case in cases:
     given = shares[case]["text"]
-    print(f"{case:<21}text attends to", {n: f"{x.mean():.2f}" for n, x in given.items()})
+    print(
+        f"{case:<21}text attends to", {n: f"{x.mean():.2f}" for n, x in given.items()}
+    )
 
 # %%
 # Over the modalities that are read, the shares of a step sum to 1: when audio is missing, text
@@ -99,7 +106,8 @@ for given in shares.values():
     torch.testing.assert_close(total, torch.ones_like(total))
 assert "audio" not in shares["audio missing"]["text"]
 real, reconstructed = (
-    shares[case]["text"]["audio"].mean() for case in ("all there", "audio reconstructed")
+    shares[case]["text"]["audio"].mean()
+    for case in ("all there", "audio reconstructed")
 )
 assert abs(real - reconstructed) < 0.2
 
@@ -116,7 +124,9 @@ for ax, (case, given) in zip(axes, shares.items(), strict=True):
                 table[i, j] = given[name][other].mean()
                 dark = table[i, j] > 0.6
                 text = f"{table[i, j]:.2f}"
-                ax.text(j, i, text, ha="center", va="center", color="w" if dark else "k")
+                ax.text(
+                    j, i, text, ha="center", va="center", color="w" if dark else "k"
+                )
     image = ax.imshow(table.numpy(), cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(3), names)
     ax.set_yticks(range(3), names)

@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from modimpute import KernelTranslator, LinearTranslator, consistency_loss, fit_ensemble
+from modimpute import (
+    KernelTranslator,
+    LinearTranslator,
+    consistency_loss,
+    fit_ensemble,
+)
 
 torch.manual_seed(0)
 
@@ -49,11 +54,17 @@ sources, truth = cut(test)
 with torch.no_grad():
     reconstructed = ensemble(sources)
 mean = middle.mean(0).expand_as(truth)
-known, unknown = (torch.cat([*cut(x)[0].values()], 2).flatten(1) for x in (train, test))
+known, unknown = (
+    torch.cat([*cut(x)[0].values()], 2).flatten(1) for x in (train, test)
+)
 nearest = middle[torch.cdist(unknown, known).argmin(1)]
 errors = {
     name: consistency_loss(x, truth).item()
-    for name, x in {"mean": mean, "nearest": nearest, "reconstructed": reconstructed}.items()
+    for name, x in {
+        "mean": mean,
+        "nearest": nearest,
+        "reconstructed": reconstructed,
+    }.items()
 }
 print("squared error:", {name: f"{error:.3f}" for name, error in errors.items()})
 assert errors["reconstructed"] < errors["mean"] / 2

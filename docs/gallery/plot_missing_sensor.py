@@ -21,7 +21,9 @@ ACTIVITIES, STEPS = ("standing", "walking", "running", "rowing"), 40
 speed = torch.tensor([0.15, 0.45, 0.8, 0.45])
 strength = torch.tensor([0.2, 1.0, 1.5, 1.0])
 directions = torch.randn(2, 4, 3)  # of each sensor and activity
-directions[0, 3] = directions[0, 1]  # walking and rowing look alike to the accelerometer ...
+directions[0, 3] = directions[
+    0, 1
+]  # walking and rowing look alike to the accelerometer ...
 harmonic = torch.tensor([0.0, 0.3, 0.5, 0.9])  # ... but for their shape
 
 
@@ -35,7 +37,8 @@ def record(size):
     acceleration = -height * (angle.sin() + 4 * second * (2 * angle).sin() / 2)
     rotation = height * (angle.cos() + 2 * second * (2 * angle).cos() / 2)
     batch = {
-        "accelerometer": acceleration.unsqueeze(-1) * directions[0, label].unsqueeze(1),
+        "accelerometer": acceleration.unsqueeze(-1)
+        * directions[0, label].unsqueeze(1),
         "gyroscope": rotation.unsqueeze(-1) * directions[1, label].unsqueeze(1),
     }
     return {name: x + 0.4 * torch.randn_like(x) for name, x in batch.items()}, label
@@ -77,7 +80,8 @@ classifier = Classifier()
 fit(
     classifier,
     lambda rows: nn.functional.cross_entropy(
-        classifier(train["accelerometer"][rows], train["gyroscope"][rows]), labels[rows]
+        classifier(train["accelerometer"][rows], train["gyroscope"][rows]),
+        labels[rows],
     ),
     250,
 )
@@ -88,7 +92,9 @@ fit(
 translator, consistency = ModalityTranslator(3, 3, model_dim=32), ConsistencyLoss()
 fit(
     translator,
-    lambda rows: consistency(translator(train["accelerometer"][rows]), train["gyroscope"][rows]),
+    lambda rows: consistency(
+        translator(train["accelerometer"][rows]), train["gyroscope"][rows]
+    ),
     150,
 )
 
@@ -113,10 +119,18 @@ test = normalizer(raw)
 source = test["accelerometer"]
 nothing = torch.zeros_like(test["gyroscope"])
 with torch.no_grad():
-    fillings = {"no gap": test["gyroscope"], "mean": nothing, "imputed": translator(source)}
-    predicted = {name: classifier(source, x).argmax(-1) for name, x in fillings.items()}
+    fillings = {
+        "no gap": test["gyroscope"],
+        "mean": nothing,
+        "imputed": translator(source),
+    }
+    predicted = {
+        name: classifier(source, x).argmax(-1) for name, x in fillings.items()
+    }
     predicted["trained\nwithout it"] = without(source, nothing).argmax(-1)
-accuracy = {name: (p == labels).float().mean().item() for name, p in predicted.items()}
+accuracy = {
+    name: (p == labels).float().mean().item() for name, p in predicted.items()
+}
 for name, score in accuracy.items():
     print(f"{' '.join(name.split()):<20}{score:.3f}")
 assert accuracy["imputed"] > accuracy["mean"] + 0.3
@@ -138,8 +152,15 @@ left.bar_label(bars, fmt="%.2f")
 left.axhline(0.25, color="black", linewidth=0.8, linestyle=":")
 left.text(3.4, 0.26, "chance", ha="right", va="bottom", fontsize=8)
 left.set(ylim=(0, 1.12), ylabel="accuracy", title="Gyroscope missing")
-right.plot(fillings["no gap"][one, :, axis], color=colors[0], label="real, never read")
-right.plot(fillings["imputed"][one, :, axis], color=colors[2], linestyle="--", label="imputed")
+right.plot(
+    fillings["no gap"][one, :, axis], color=colors[0], label="real, never read"
+)
+right.plot(
+    fillings["imputed"][one, :, axis],
+    color=colors[2],
+    linestyle="--",
+    label="imputed",
+)
 right.axhline(0, color=colors[1], linestyle=":", label="mean")
 right.set(
     xlabel="step",

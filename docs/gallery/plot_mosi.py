@@ -83,7 +83,9 @@ for data in (utterances, sequences):
 # %%
 # The picture: dots are means, lines are intervals. Grey: the interval includes zero.
 
-fig, axes = plt.subplots(4, 1, figsize=(7.5, 6.6), sharex=True, sharey=True, layout="constrained")
+fig, axes = plt.subplots(
+    4, 1, figsize=(7.5, 6.6), sharex=True, sharey=True, layout="constrained"
+)
 for ax, (name, rows) in zip(axes, DIFFERENCES.items(), strict=True):
     for place, (mean, low, high) in enumerate(rows.values()):
         better, worse = high < 0, low > 0

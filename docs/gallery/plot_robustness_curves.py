@@ -46,7 +46,9 @@ means = {name: x.mean(0) for name, x in strips(train).items()}
 # %%
 # One imputer for all gaps: hide some strips, and ask for them.
 
-imputer = ModalityImputer(DIMS, aligned=True, model_dim=32, num_layers=1, num_places=8)
+imputer = ModalityImputer(
+    DIMS, aligned=True, model_dim=32, num_layers=1, num_places=8
+)
 dropout, consistency = ModalityDropout(0.5), ConsistencyLoss()
 optimizer = torch.optim.AdamW(imputer.parameters(), lr=4e-3, weight_decay=0.05)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
@@ -67,17 +69,25 @@ imputer.eval()
 
 
 def classify(strips):
-    return torch.tensor(classifier.predict(torch.cat([strips[n] for n in COLUMNS], 2).flatten(1)))
+    return torch.tensor(
+        classifier.predict(torch.cat([strips[n] for n in COLUMNS], 2).flatten(1))
+    )
 
 
 def with_zeros(modalities, valid):
     return classify(
-        {n: torch.where(valid[n].unsqueeze(-1), x, -1.0) for n, x in modalities.items()}
+        {
+            n: torch.where(valid[n].unsqueeze(-1), x, -1.0)
+            for n, x in modalities.items()
+        }
     )
 
 
 def with_means(modalities, valid):
-    filled = {n: torch.where(valid[n].unsqueeze(-1), x, means[n]) for n, x in modalities.items()}
+    filled = {
+        n: torch.where(valid[n].unsqueeze(-1), x, means[n])
+        for n, x in modalities.items()
+    }
     return classify(filled)
 
 
@@ -136,6 +146,12 @@ def score(way, pattern):
 patterns = [row["available"] for row in rows["imputer"] if row["kind"] == "pattern"]
 for pattern in patterns:
     if pattern == "left+middle+right":
-        assert score("imputer", pattern) == score("zeros", pattern) == score("means", pattern)
+        assert (
+            score("imputer", pattern)
+            == score("zeros", pattern)
+            == score("means", pattern)
+        )
     else:
-        assert score("imputer", pattern) > max(score("zeros", pattern), score("means", pattern))
+        assert score("imputer", pattern) > max(
+            score("zeros", pattern), score("means", pattern)
+        )

@@ -28,7 +28,9 @@ class Recurrent(nn.Module):
     def __init__(self, source_dim, target_dim):
         super().__init__()
         self.source_dim, self.target_dim = source_dim, target_dim
-        self.gru = nn.GRU(source_dim, target_dim // 2, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(
+            source_dim, target_dim // 2, batch_first=True, bidirectional=True
+        )
 
     def forward(self, source, *, valid=None, target_length=None):
         return self.gru(source)[0]
@@ -55,7 +57,9 @@ class Product(nn.Module):
 
     def forward(self, source, *, valid=None, target_length=None):
         given = next(iter(source.values()))
-        zeros = given.new_zeros((*given.shape[:2], 4))  # absent by key: the same as absent by row
+        zeros = given.new_zeros(
+            (*given.shape[:2], 4)
+        )  # absent by key: the same as absent by row
         text, vision = (source.get(name, zeros) for name in self.modalities)
         return self.text(text) * self.vision(vision)
 
@@ -81,7 +85,9 @@ ensemble = TranslatorEnsemble(
 
 def record(size):
     text, vision = torch.randn(size, 8, 4), torch.randn(size, 8, 4)
-    audio = torch.stack([text[..., 0] * vision[..., 0], text[..., 1] + vision[..., 1]], -1)
+    audio = torch.stack(
+        [text[..., 0] * vision[..., 0], text[..., 1] + vision[..., 1]], -1
+    )
     return {"text": text, "vision": vision}, audio
 
 
@@ -94,7 +100,8 @@ for _ in range(300):
     rows = torch.randint(1000, (64,))
     batch = {name: x[rows] for name, x in sources.items()}
     loss = consistency(
-        ensemble(batch, valid={name: v[rows] for name, v in valid.items()}), audio[rows]
+        ensemble(batch, valid={name: v[rows] for name, v in valid.items()}),
+        audio[rows],
     )
     optimizer.zero_grad()
     loss.backward()
@@ -109,7 +116,9 @@ sources, audio = record(1000)
 with torch.no_grad():
     errors = {
         "both": (ensemble(sources) - audio).square().mean((0, 1)),
-        "vision only": (ensemble({"vision": sources["vision"]}) - audio).square().mean((0, 1)),
+        "vision only": (ensemble({"vision": sources["vision"]}) - audio)
+        .square()
+        .mean((0, 1)),
     }
 variance = audio.var((0, 1))
 for name, error in {"the mean": variance, **errors}.items():
@@ -125,7 +134,9 @@ try:
     TranslatorEnsemble({"text": nn.Linear(4, 2)}, target_dim=2)
 except TypeError as error:
     print(error)
-    assert "must have forward(source, *, valid=None, target_length=None)" in str(error)
+    assert "must have forward(source, *, valid=None, target_length=None)" in str(
+        error
+    )
 
 # %%
 # A member with ``fit`` and ``remember``, the methods of :class:`~modimpute.LinearTranslator`, is

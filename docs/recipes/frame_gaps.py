@@ -33,12 +33,17 @@ mixes = {name: torch.randn(2, dim) for name, dim in DIMS.items()}
 def record(size):
     phase, speed = 6 * torch.rand(size, 1, 2), 0.3 + 0.6 * torch.rand(size, 1, 2)
     hidden = torch.sin(phase + speed * torch.arange(STEPS).view(1, -1, 1))
-    return {n: hidden @ mix + 0.2 * torch.randn(size, STEPS, DIMS[n]) for n, mix in mixes.items()}
+    return {
+        n: hidden @ mix + 0.2 * torch.randn(size, STEPS, DIMS[n])
+        for n, mix in mixes.items()
+    }
 
 
 recordings = record(400)
 lost = drop_blocks(recordings, 0.1, block_length=5)
-recordings = {n: torch.where(lost[n].unsqueeze(-1), x, torch.nan) for n, x in recordings.items()}
+recordings = {
+    n: torch.where(lost[n].unsqueeze(-1), x, torch.nan) for n, x in recordings.items()
+}
 
 # %%
 # ``valid`` is what is there, step by step.
@@ -90,15 +95,23 @@ assert torch.equal(imputed["pulse"], truth["pulse"])
 
 def interpolate(values, known):
     steps = np.arange(len(values))
-    columns = [np.interp(steps, steps[known], values[known, i]) for i in range(values.shape[1])]
+    columns = [
+        np.interp(steps, steps[known], values[known, i])
+        for i in range(values.shape[1])
+    ]
     return np.stack(columns, -1)
 
 
 pairs = zip(truth["motion"].numpy(), kept["motion"].numpy(), strict=True)
-interpolated = torch.tensor(np.stack([interpolate(x, known) for x, known in pairs])).float()
+interpolated = torch.tensor(
+    np.stack([interpolate(x, known) for x, known in pairs])
+).float()
 scores = {
     "mean": truth["motion"][gap].square().mean().item(),
-    "linear interpolation": (interpolated - truth["motion"])[gap].square().mean().item(),
+    "linear interpolation": (interpolated - truth["motion"])[gap]
+    .square()
+    .mean()
+    .item(),
     "imputer": (imputed["motion"] - truth["motion"])[gap].square().mean().item(),
 }
 for name, error in scores.items():

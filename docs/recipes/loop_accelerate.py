@@ -44,10 +44,15 @@ def record(lacks=()):
     return {name: x + 0.3 * torch.randn_like(x) for name, x in seen.items()}
 
 
-samples = [record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2)) for i in range(600)]
+samples = [
+    record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2))
+    for i in range(600)
+]
 held_out = [record() for _ in range(200)]
 collate = partial(collate_modalities, modality_dims=DIMS, aligned=tuple(DIMS))
-loader = DataLoader(samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate)
+loader = DataLoader(
+    samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate
+)
 
 # %%
 # What goes through ``prepare``
@@ -77,7 +82,9 @@ for epoch in range(8):
         batch = normalizer(raw, valid=valid)
         kept = dropout(batch, valid=valid)
         imputed = imputer(batch, valid=kept, target_valid=valid)
-        errors = [consistency(imputed[n], batch[n], valid=valid[n] & ~kept[n]) for n in DIMS]
+        errors = [
+            consistency(imputed[n], batch[n], valid=valid[n] & ~kept[n]) for n in DIMS
+        ]
         loss = torch.stack(errors).mean()
         optimizer.zero_grad()
         accelerator.backward(loss)

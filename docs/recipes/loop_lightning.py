@@ -49,10 +49,15 @@ def record(lacks=()):
     return {name: x + 0.3 * torch.randn_like(x) for name, x in seen.items()}
 
 
-samples = [record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2)) for i in range(600)]
+samples = [
+    record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2))
+    for i in range(600)
+]
 held_out = [record() for _ in range(200)]
 collate = partial(collate_modalities, modality_dims=DIMS, aligned=tuple(DIMS))
-loader = DataLoader(samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate)
+loader = DataLoader(
+    samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate
+)
 validation = DataLoader(held_out, batch_size=100, collate_fn=collate)
 
 # %%
@@ -74,7 +79,10 @@ class Imputing(lightning.LightningModule):
         x = self.normalizer(raw, valid=valid)
         kept = self.dropout(x, valid=valid)
         imputed = self.imputer(x, valid=kept, target_valid=valid)
-        errors = [self.consistency(imputed[n], x[n], valid=valid[n] & ~kept[n]) for n in DIMS]
+        errors = [
+            self.consistency(imputed[n], x[n], valid=valid[n] & ~kept[n])
+            for n in DIMS
+        ]
         return torch.stack(errors).mean()
 
     def validation_step(self, batch, _):

@@ -42,10 +42,15 @@ def record(lacks=()):
     return {name: x + 0.3 * torch.randn_like(x) for name, x in seen.items()}
 
 
-samples = [record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2)) for i in range(600)]
+samples = [
+    record(lacks=[("audio", "motion", "video")[i // 2 % 3]] * (i % 2))
+    for i in range(600)
+]
 held_out = [record() for _ in range(200)]
 collate = partial(collate_modalities, modality_dims=DIMS, aligned=tuple(DIMS))
-loader = DataLoader(samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate)
+loader = DataLoader(
+    samples, batch_size=64, shuffle=True, drop_last=True, collate_fn=collate
+)
 
 # %%
 # Training: hide and ask
@@ -62,7 +67,9 @@ optimizer = torch.optim.AdamW(imputer.parameters(), lr=4e-3, weight_decay=0.05)
 
 def loss_of(batch, valid, kept):
     imputed = imputer(batch, valid=kept, target_valid=valid)
-    errors = [consistency(imputed[n], batch[n], valid=valid[n] & ~kept[n]) for n in DIMS]
+    errors = [
+        consistency(imputed[n], batch[n], valid=valid[n] & ~kept[n]) for n in DIMS
+    ]
     return torch.stack(errors).mean()
 
 

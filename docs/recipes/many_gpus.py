@@ -44,9 +44,15 @@ def work():
     rank = dist.get_rank()
     torch.set_num_threads(1)
 
-    torch.manual_seed(0)  # the same weights everywhere (DDP would send those of rank 0 anyway)
-    translators = {name: ModalityTranslator(4, 16, model_dim=16) for name in ("text", "vision")}
-    ensemble = TranslatorEnsemble(translators, target_dim=3, model_dim=16, num_layers=1)
+    torch.manual_seed(
+        0
+    )  # the same weights everywhere (DDP would send those of rank 0 anyway)
+    translators = {
+        name: ModalityTranslator(4, 16, model_dim=16) for name in ("text", "vision")
+    }
+    ensemble = TranslatorEnsemble(
+        translators, target_dim=3, model_dim=16, num_layers=1
+    )
     model = DistributedDataParallel(ensemble)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     consistency = ConsistencyLoss()
@@ -66,14 +72,22 @@ def work():
             report = loss.detach().clone()
             dist.all_reduce(report)
             if rank == 0:
-                print(f"step {step}: loss {report.item() / dist.get_world_size():.3f}", flush=True)
+                print(
+                    f"step {step}: loss {report.item() / dist.get_world_size():.3f}",
+                    flush=True,
+                )
 
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     everyone = [torch.empty_like(weights) for _ in range(dist.get_world_size())]
     dist.all_gather(everyone, weights)
     assert all(torch.equal(weights, other) for other in everyone)
     if rank == 0:
-        print("processes:", dist.get_world_size(), "- all with the same weights", flush=True)
+        print(
+            "processes:",
+            dist.get_world_size(),
+            "- all with the same weights",
+            flush=True,
+        )
     dist.destroy_process_group()
 
 
@@ -87,7 +101,9 @@ else:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, "--nproc-per-node=2", "many_gpus.py"]
     quiet = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, env=quiet, capture_output=True, text=True, check=False
+    )
     print(result.stdout)
     assert result.returncode == 0, result.stderr
     assert "processes: 2 - all with the same weights" in result.stdout

@@ -29,7 +29,9 @@ class ImageEncoder(nn.Module):
         self.convolution = nn.Conv2d(1, dim, kernel_size=4, stride=2, padding=1)
 
     def forward(self, image):  # (B, 1, 8, 8)
-        return self.convolution(image).relu().flatten(2).transpose(1, 2)  # (B, 16, dim)
+        return (
+            self.convolution(image).relu().flatten(2).transpose(1, 2)
+        )  # (B, 16, dim)
 
 
 class CaptionEncoder(nn.Module):
@@ -64,7 +66,9 @@ class Model(nn.Module):
         self.head = nn.Linear(self.fusion.output_dim, 10)
 
     def forward(self, batch, valid):
-        encoded = {name: encoder(batch[name]) for name, encoder in self.encoders.items()}
+        encoded = {
+            name: encoder(batch[name]) for name, encoder in self.encoders.items()
+        }
         valid = self.dropout(encoded, valid=valid)
         return self.head(self.fusion(encoded, valid=valid))
 
@@ -123,12 +127,16 @@ with torch.no_grad():
         "caption missing": model(unseen, steps(len(test), caption=False)),
         "image missing": model(unseen, steps(len(test), image=False)),
     }
-accuracy = {name: (x.argmax(-1) == truth).float().mean().item() for name, x in logits.items()}
+accuracy = {
+    name: (x.argmax(-1) == truth).float().mean().item() for name, x in logits.items()
+}
 for name, score in accuracy.items():
     print(f"{name:<18}{score:.3f}")
 
 # Each caption fits two or three digits: half of them are as many as it can tell.
-assert accuracy["both there"] > accuracy["caption missing"] > accuracy["image missing"]
+assert (
+    accuracy["both there"] > accuracy["caption missing"] > accuracy["image missing"]
+)
 assert 0.3 < accuracy["image missing"] < 0.6
 
 # %%
@@ -136,7 +144,9 @@ assert 0.3 < accuracy["image missing"] < 0.6
 
 with torch.no_grad():
     other = unseen | {"caption": unseen["caption"].flip(0)}
-    assert torch.equal(model(other, steps(len(test), caption=False)), logits["caption missing"])
+    assert torch.equal(
+        model(other, steps(len(test), caption=False)), logits["caption missing"]
+    )
 
 # %%
 # To *reconstruct* the missing features as well, put a :class:`~modimpute.ModalityTranslator` or a

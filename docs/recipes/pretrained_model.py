@@ -32,7 +32,10 @@ mixes = {name: torch.randn(3, dim) for name, dim in DIMS.items()}
 def load(size):
     labels = torch.randint(CLASSES, (size,))
     hidden = topics[labels].unsqueeze(1) + 1.5 * torch.randn(size, STEPS, 3)
-    batch = {name: hidden @ mix + 0.3 * torch.randn(size, STEPS, 1) for name, mix in mixes.items()}
+    batch = {
+        name: hidden @ mix + 0.3 * torch.randn(size, STEPS, 1)
+        for name, mix in mixes.items()
+    }
     return batch, labels
 
 
@@ -58,7 +61,9 @@ def train(module, loss_of, steps=150):
 
 
 raw, labels = load(1000)
-normalizer = ModalityNormalizer(DIMS).fit([(raw, None)])  # translators want standardised features
+normalizer = ModalityNormalizer(DIMS).fit(
+    [(raw, None)]
+)  # translators want standardised features
 batch = normalizer(raw)
 model = Classifier()
 train(

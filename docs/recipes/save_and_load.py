@@ -48,7 +48,10 @@ class Imputing(nn.Module):
 config = {"modality_dims": {"text": 8, "audio": 5}, "model_dim": 32, "num_layers": 1}
 model = Imputing(**config).eval()
 batch = {"text": torch.randn(4, 6, 8), "audio": 3 + torch.randn(4, 9, 5)}
-valid = {"text": torch.ones(4, 6, dtype=torch.bool), "audio": torch.zeros(4, 9, dtype=torch.bool)}
+valid = {
+    "text": torch.ones(4, 6, dtype=torch.bool),
+    "audio": torch.zeros(4, 9, dtype=torch.bool),
+}
 valid["audio"][0] = True
 model.normalizer.update(batch, valid=valid)
 with torch.no_grad():

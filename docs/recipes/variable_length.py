@@ -27,7 +27,9 @@ mix = torch.randn(6, 3) / 2
 
 class Spoken(Dataset):
     def __init__(self, size):
-        self.texts = [torch.randn(int(torch.randint(3, 13, ())), 6) for _ in range(size)]
+        self.texts = [
+            torch.randn(int(torch.randint(3, 13, ())), 6) for _ in range(size)
+        ]
 
     def __len__(self):
         return len(self.texts)
@@ -48,7 +50,12 @@ def collate(items):
 loader = DataLoader(Spoken(600), batch_size=50, shuffle=True, collate_fn=collate)
 modalities, valid, labels = next(iter(loader))
 for name in DIMS:
-    print(name, tuple(modalities[name].shape), "valid steps:", valid[name].sum(1)[:6].tolist())
+    print(
+        name,
+        tuple(modalities[name].shape),
+        "valid steps:",
+        valid[name].sum(1)[:6].tolist(),
+    )
 
 # %%
 # Padding is zeros at the end, and ``valid`` is False there; a missing modality is a row of False.
@@ -65,12 +72,16 @@ assert all((x[~valid[name]] == 0).all() for name, x in modalities.items())
 # ``target_valid`` says which steps of the audio exist: the others come out as zeros. In training
 # these are the steps that are there; samples without audio teach nothing about it.
 
-translator = ModalityTranslator(6, 3, aligned=False, model_dim=32, num_layers=1, dropout=0.0)
+translator = ModalityTranslator(
+    6, 3, aligned=False, model_dim=32, num_layers=1, dropout=0.0
+)
 consistency = ConsistencyLoss()
 optimizer = torch.optim.AdamW(translator.parameters(), lr=4e-3)
 for epoch in range(20):
     for modalities, valid, _ in loader:
-        audio = translator(modalities["text"], valid=valid["text"], target_valid=valid["audio"])
+        audio = translator(
+            modalities["text"], valid=valid["text"], target_valid=valid["audio"]
+        )
         loss = consistency(audio, modalities["audio"], valid=valid["audio"])
         optimizer.zero_grad()
         loss.backward()

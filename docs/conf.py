@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+from sphinx.util.logging import getLogger
 from sphinx_gallery.sorting import ExplicitOrder
 from torch import nn
 
 from modimpute import __version__
 
 sys.path.insert(0, str(Path(__file__).parent))  # _figures
+logger = getLogger(__name__)
 
 project = "modimpute"
 author = "modimpute developers"
@@ -105,6 +108,20 @@ mathjax3_config = {"options": {"enableMenu": False}}
 
 def setup(app):
     app.connect("autodoc-process-bases", _public_bases)
+    app.connect(
+        "build-finished", _show_times, priority=900
+    )  # after sphinx-gallery's own
+
+
+def _show_times(app, exception):
+    """How long each script ran, by sphinx-gallery's clock."""
+    report = Path(app.outdir, "examples.xml")
+    if exception is None and report.is_file():
+        cases = list(ElementTree.parse(report).iter("testcase"))
+        times = {case.get("file"): float(case.get("time")) for case in cases}
+        for file, seconds in times.items():
+            logger.info(f"{seconds:6.1f} s  {file}")
+        logger.info(f"{sum(times.values()):6.1f} s  all {len(times)} scripts")
 
 
 def _public_bases(_app, _name, _class, _options, bases):

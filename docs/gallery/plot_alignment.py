@@ -106,9 +106,9 @@ axes[1].set_xlabel("source step")
 for ax in axes:
     ax.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.2), ncols=2)
 fig.set_label(
-    "A wave over 16 source steps, twice. Above, the aligned translation has one point for each "
-    "step, all on the wave. Below, the unaligned translation has four points for each step, and "
-    "follows the wave."
+    "A wave over 16 source steps, twice. Above, the aligned translation has one "
+    "point for each step, all on the wave. Below, the unaligned translation has "
+    "four points for each step, and follows the wave."
 )
 plt.show()
 

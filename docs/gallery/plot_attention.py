@@ -134,10 +134,10 @@ for ax, (case, given) in zip(axes, shares.items(), strict=True):
 axes[0].set_ylabel("attends")
 fig.colorbar(image, ax=axes, label="share of attention")
 fig.set_label(
-    "Three tables of who attends to whom among audio, text and vision. With all there, text "
-    "shares its attention between audio and vision. With audio missing, its row and column are "
-    "empty and text attends to vision alone. With audio reconstructed, the first table is back, "
-    "nearly."
+    "Three tables of who attends to whom among audio, text and vision. With all "
+    "there, text shares its attention between audio and vision. With audio missing, "
+    "its row and column are empty and text attends to vision alone. With audio "
+    "reconstructed, the first table is back, nearly."
 )
 plt.show()
 

@@ -86,8 +86,9 @@ for row, (name, strip) in zip(axes, strips.items(), strict=True):
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 fig.set_label(
-    "Ten handwritten digits in four rows: real; with the middle strip missing; with the mean of "
-    "the training images in its place; and reconstructed. The reconstructed digits can be read."
+    "Ten handwritten digits in four rows: real; with the middle strip missing; with "
+    "the mean of the training images in its place; and reconstructed. The "
+    "reconstructed digits can be read."
 )
 plt.show()
 

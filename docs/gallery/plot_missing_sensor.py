@@ -170,10 +170,11 @@ right.set(
 right.set_ylim(top=1.4 * right.get_ylim()[1])
 right.legend(frameon=False, loc="upper center", ncols=3, fontsize=9)
 fig.set_label(
-    "Left: bars of accuracy: high without a gap, low with the mean in place of the gyroscope, "
-    "nearly as high as without a gap with the imputed one, and a little higher for a classifier "
-    "trained without a gyroscope. Right: the gyroscope of one recording over time, the imputed "
-    "curve that follows it, and the mean, a flat line."
+    "Left: bars of accuracy: high without a gap, low with the mean in place of the "
+    "gyroscope, nearly as high as without a gap with the imputed one, and a little "
+    "higher for a classifier trained without a gyroscope. Right: the gyroscope of "
+    "one recording over time, the imputed curve that follows it, and the mean, a "
+    "flat line."
 )
 plt.show()
 

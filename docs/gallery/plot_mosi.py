@@ -102,10 +102,11 @@ axes[-1].set_xlabel(
     "(below zero: reconstruction is better)"
 )
 fig.set_label(
-    "Intervals of the difference in error, four for each of four data sets. On planted data in "
-    "which audio follows from the others, reconstruction is clearly better than L+V only. On "
-    "independent planted data and on both CMU-MOSI sets, the interval against L+V only includes "
-    "zero, and only the comparison with zeros looks like a gain on all of them."
+    "Intervals of the difference in error, four for each of four data sets. On "
+    "planted data in which audio follows from the others, reconstruction is clearly "
+    "better than L+V only. On independent planted data and on both CMU-MOSI sets, "
+    "the interval against L+V only includes zero, and only the comparison with "
+    "zeros looks like a gain on all of them."
 )
 plt.show()
 

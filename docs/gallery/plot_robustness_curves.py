@@ -118,8 +118,9 @@ for name, part in rows.items():
 fig, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 plot_robustness(rows, label="accuracy", ax=ax)
 fig.set_label(
-    "Accuracy against the missing rate, from 0 to 67 percent. All ways start at the same height; "
-    "with zeros it falls fastest, with means more slowly, and with the imputer least."
+    "Accuracy against the missing rate, from 0 to 67 percent. All ways start at the "
+    "same height; with zeros it falls fastest, with means more slowly, and with the "
+    "imputer least."
 )
 plt.show()
 
@@ -129,8 +130,9 @@ plt.show()
 fig, ax = plt.subplots(figsize=(5.6, 4), layout="constrained")
 plot_robustness(rows, kind="pattern", label="accuracy", ax=ax)
 fig.set_label(
-    "A table of accuracies: a line for each pattern of available strips, a column for zeros, "
-    "means and imputer. The imputer is best in every line in which something is missing."
+    "A table of accuracies: a line for each pattern of available strips, a column "
+    "for zeros, means and imputer. The imputer is best in every line in which "
+    "something is missing."
 )
 plt.show()
 

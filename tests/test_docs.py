@@ -88,6 +88,14 @@ def test_sessions_give_what_they_show(page):
     assert not failed
 
 
+def test_errors_page_has_every_rule_that_all_layers_share():
+    source = Path(modimpute.__file__).with_name("_checks.py").read_text(encoding="utf-8")
+    rules = set(re.findall(r"must [a-zA-Z ]*[a-zA-Z]", source))
+    assert rules
+    page = (DOCS / "errors.rst").read_text(encoding="utf-8")
+    assert not sorted(rule for rule in rules if rule not in page)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_block_is_of_a_kind_that_is_run(page):
     text = page.read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ apart. Then the gyroscope fails.
 
 The recordings are simulated: each activity is a movement of its own rhythm and direction, with a
 random speed, phase and strength for each recording. Both sensors see that movement from their own
-side, the accelerometer its second derivative and the gyroscope its first, with noise.
+side, the accelerometer its second derivative and the gyroscope its first, with noise. (With
+another seed the numbers below differ by up to a tenth; what is asserted holds for seeds 0 to 4.)
 """
 
 import matplotlib.pyplot as plt
@@ -18,28 +19,25 @@ from modimpute import ConsistencyLoss, ModalityNormalizer, ModalityTranslator
 
 torch.manual_seed(0)
 ACTIVITIES, STEPS = ("standing", "walking", "running", "rowing"), 40
-speed = torch.tensor([0.15, 0.45, 0.8, 0.45])
-strength = torch.tensor([0.2, 1.0, 1.5, 1.0])
-directions = torch.randn(2, 4, 3)  # of each sensor and activity
-directions[0, 3] = directions[
-    0, 1
-]  # walking and rowing look alike to the accelerometer ...
-harmonic = torch.tensor([0.0, 0.3, 0.5, 0.9])  # ... but for their shape
+speed = torch.tensor([0.15, 0.45, 0.7, 0.45])
+strength = torch.tensor([0.2, 1.0, 1.3, 1.0])
+harmonic = torch.tensor([0.0, 0.3, 0.5, 0.9])  # of twice the frequency
+# Each activity turns the wrist about an axis of its own; all of them shake it upwards.
+axes = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+upwards = torch.tensor([[1.0, 0, 0], [1, 0.4, 0], [1, 0, 0.4], [1, 0.4, 0]])
 
 
 def record(size):
     label = torch.randint(4, (size,))
-    row = torch.ones(size, 1)
-    rate = speed[label, None] * (row + 0.15 * torch.randn(size, 1))
-    height = strength[label, None] * (row + 0.2 * torch.randn(size, 1))
+    rate = speed[label, None] * (1 + 0.15 * torch.randn(size, 1))
+    height = strength[label, None] * (1 + 0.2 * torch.randn(size, 1))
     angle = 6.3 * torch.rand(size, 1) + rate * torch.arange(STEPS)
     second = harmonic[label, None]
-    acceleration = -height * (angle.sin() + 4 * second * (2 * angle).sin() / 2)
-    rotation = height * (angle.cos() + 2 * second * (2 * angle).cos() / 2)
+    acceleration = -height * (angle.sin() + 2 * second * (2 * angle).sin())
+    rotation = height * (angle.cos() + second * (2 * angle).cos())
     batch = {
-        "accelerometer": acceleration.unsqueeze(-1)
-        * directions[0, label].unsqueeze(1),
-        "gyroscope": rotation.unsqueeze(-1) * directions[1, label].unsqueeze(1),
+        "accelerometer": acceleration.unsqueeze(-1) * upwards[label].unsqueeze(1),
+        "gyroscope": rotation.unsqueeze(-1) * axes[label].unsqueeze(1),
     }
     return {name: x + 0.4 * torch.randn_like(x) for name, x in batch.items()}, label
 
@@ -133,9 +131,10 @@ accuracy = {
 }
 for name, score in accuracy.items():
     print(f"{' '.join(name.split()):<20}{score:.3f}")
-assert accuracy["imputed"] > accuracy["mean"] + 0.3
-assert accuracy["imputed"] < accuracy["no gap"]
-assert accuracy["imputed"] <= accuracy["trained\nwithout it"]
+lost = accuracy["no gap"] - accuracy["mean"]
+given_back = accuracy["imputed"] - accuracy["mean"]
+assert given_back > lost / 2 > 0.05
+assert accuracy["imputed"] < accuracy["trained\nwithout it"] < accuracy["no gap"]
 
 # %%
 # The pictures show where the errors are, and one recording that the classifier got right again.
@@ -170,7 +169,7 @@ right.set(
 right.set_ylim(top=1.4 * right.get_ylim()[1])
 right.legend(frameon=False, loc="upper center", ncols=3, fontsize=9)
 fig.set_label(
-    "Left: bars of accuracy: high without a gap, low with the mean in place of the "
+    "Left: bars of accuracy: high without a gap, lower with the mean in place of the "
     "gyroscope, nearly as high as without a gap with the imputed one, and a little "
     "higher for a classifier trained without a gyroscope. Right: the gyroscope of "
     "one recording over time, the imputed curve that follows it, and the mean, a "
@@ -180,6 +179,6 @@ plt.show()
 
 # %%
 # Imputation gives back most of what the failure cost, without touching the classifier and without
-# a label. It adds nothing to what the accelerometer knows: a classifier that was trained anew,
-# with labels and without the gyroscope, does a little better. How much is lost at which missing
+# a label. It adds nothing to what the accelerometer knows: where there are labels, a classifier
+# that is trained anew without the gyroscope does better still. How much is lost at which missing
 # rate: :doc:`plot_robustness_curves`.

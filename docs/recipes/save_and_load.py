@@ -24,7 +24,7 @@ from modimpute import (
 )
 
 torch.manual_seed(0)
-folder = Path(tempfile.mkdtemp())
+folder = Path(tempfile.mkdtemp())  # any folder
 
 # %%
 # A model, its sizes and its units

@@ -1,0 +1,117 @@
+"""
+When imputation cannot help
+===========================
+
+Reconstruction is no magic: what does not follow from the other modalities cannot come from them.
+This page shows recorded results: on the public features of CMU-MOSI that we could obtain,
+reconstructed audio gains nothing.
+
+The data are not ours, so nothing is trained here. The numbers are those of
+``examples/mosi_sentiment/README.md`` (5 seeds; mean difference of the absolute error of sentiment,
+and its 95 % interval over seeds and videos), made by
+
+.. code-block:: sh
+
+   python -m examples.mosi_sentiment reproduce --data synthetic
+   python -m examples.mosi_sentiment reproduce --data cmu_mosi_utterances.npz
+   python -m examples.mosi_sentiment reproduce --data cmu_mosi_sequences.npz
+"""
+
+import matplotlib.pyplot as plt
+
+# %%
+# The error with reconstructed audio minus that of another model: below zero, reconstruction is
+# better. *L+V only* was trained without any audio, and is what a reconstruction has to beat; the
+# others were trained with audio, and get something in its place in the test.
+
+DIFFERENCES = {
+    "planted data,\naudio follows from text and vision": {
+        "L+V only": (-0.1995, -0.2347, -0.1640),
+        "full, zeros for audio": (-0.2974, -0.3464, -0.2444),
+        "full, mean for audio": (-0.2970, -0.3464, -0.2431),
+        "full, real audio": (+0.0092, -0.0109, +0.0290),
+    },
+    "planted data,\naudio is independent": {
+        "L+V only": (-0.0046, -0.0270, +0.0175),
+        "full, zeros for audio": (-0.1071, -0.2120, -0.0383),
+        "full, mean for audio": (-0.1141, -0.2090, -0.0370),
+        "full, real audio": (+0.2136, +0.1776, +0.2504),
+    },
+    "CMU-MOSI, utterances": {
+        "L+V only": (+0.0161, -0.0130, +0.0420),
+        "full, zeros for audio": (-0.0692, -0.1282, -0.0132),
+        "full, mean for audio": (-0.0143, -0.0471, +0.0184),
+        "full, real audio": (-0.0125, -0.0451, +0.0208),
+    },
+    "CMU-MOSI, sequences": {
+        "L+V only": (+0.0145, -0.0132, +0.0467),
+        "full, zeros for audio": (-0.0575, -0.1169, -0.0109),
+        "full, mean for audio": (-0.0034, -0.0406, +0.0368),
+        "full, real audio": (-0.0014, -0.0363, +0.0310),
+    },
+}
+
+# %%
+# What they say
+# -------------
+#
+# Where audio follows from the others, reconstruction helps, and comes close to real audio. Where
+# it does not, and on CMU-MOSI, the interval against *L+V only* includes zero: nothing is gained.
+
+
+def includes_zero(interval):
+    return interval[1] < 0 < interval[2]
+
+
+dependent, independent, utterances, sequences = DIFFERENCES.values()
+assert dependent["L+V only"][2] < 0
+assert includes_zero(dependent["full, real audio"])
+for data in (independent, utterances, sequences):
+    assert includes_zero(data["L+V only"])
+
+# %%
+# Against zeros it would look like a gain on every data set, even where there is none to have: a
+# model that was trained with audio and gets zeros is a broken model. On CMU-MOSI the training mean
+# is enough to undo that. Real audio is no better there, either.
+
+for data in DIFFERENCES.values():
+    assert data["full, zeros for audio"][2] < 0
+for data in (utterances, sequences):
+    assert includes_zero(data["full, mean for audio"])
+    assert includes_zero(data["full, real audio"])
+
+# %%
+# The picture: dots are means, lines are intervals. Grey: the interval includes zero.
+
+fig, axes = plt.subplots(
+    4, 1, figsize=(7.5, 6.6), sharex=True, sharey=True, layout="constrained"
+)
+for ax, (name, rows) in zip(axes, DIFFERENCES.items(), strict=True):
+    for place, (mean, low, high) in enumerate(rows.values()):
+        better, worse = high < 0, low > 0
+        color = "#0072B2" if better else "#D55E00" if worse else "0.55"
+        ax.plot([low, high], [place, place], color=color, linewidth=2.5)
+        ax.plot(mean, place, "o" if better else "s" if worse else "D", color=color)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(4), [f"minus {row}" for row in rows])
+    ax.set_title(name.replace("\n", " "), loc="left", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+axes[0].set_ylim(3.5, -0.5)
+axes[-1].set_xlabel(
+    "reconstruction's absolute error minus that of the other model\n"
+    "(below zero: reconstruction is better)"
+)
+fig.set_label(
+    "Intervals of the difference in error, four for each of four data sets. On "
+    "planted data in which audio follows from the others, reconstruction is clearly "
+    "better than L+V only. On independent planted data and on both CMU-MOSI sets, "
+    "the interval against L+V only includes zero, and only the comparison with "
+    "zeros looks like a gain on all of them."
+)
+plt.show()
+
+# %%
+# How to find out for your own data, before training anything: fit a ridge regression, or
+# :func:`~modimpute.fit_ensemble`, and look at ``ensemble.weights``. If the mean of the target has
+# most of the weight, there is little to reconstruct (:doc:`/fitting`). The complete tables:
+# :doc:`/paper`.

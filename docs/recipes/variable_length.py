@@ -10,7 +10,12 @@ that as it is.
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from modimpute import ConsistencyLoss, ModalityTranslator, collate_modalities
+from modimpute import (
+    ConsistencyLoss,
+    ModalityTranslator,
+    collate_modalities,
+    run_by_length,
+)
 
 torch.manual_seed(0)
 DIMS = {"audio": 3, "text": 6}
@@ -114,5 +119,18 @@ print(f"{n} words, padded to {modalities['text'].shape[1]}")
 torch.testing.assert_close(alone[0], audio[row, : 4 * n])
 
 # %%
-# Very different lengths in one batch waste time on padding: sort the samples by length into
-# batches (a ``batch_sampler``), which changes the speed and nothing else.
+# Very different lengths in one batch waste time on padding.
+# :func:`~modimpute.run_by_length` splits the batch by length and puts the answers back in order:
+# the same up to rounding, in about half the time where lengths run from 5 to 500 steps
+# (:doc:`/speed`). Its lengths are read on the CPU.
+
+with torch.no_grad():
+    by_length = run_by_length(
+        translator,
+        modalities["text"],
+        lengths=words,
+        target_lengths=4 * words,
+        num_buckets=3,
+    )
+longest = 4 * int(words.max())
+torch.testing.assert_close(by_length, audio[:, :longest], atol=1e-5, rtol=1e-5)

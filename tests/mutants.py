@@ -230,15 +230,15 @@ MUTANTS = [
     Mutant(
         "reads where no other modality is there",
         "_cross.py",
-        "block.finish(x[name], keep(any_valid(readable[name]), attended))",
-        "block.finish(x[name], attended)",
+        "attended if weight is None else attended * weight",
+        "attended",
         "tests/test_fusion.py",
     ),
     Mutant(
         "masks of the wrong modalities",
         "_cross.py",
-        "if other != name:\n            ones",
-        "if other != max(valids):\n            ones",
+        "for n, v in valids.items() if n != name}",
+        "for n, v in valids.items() if n != max(valids)}",
         "tests/test_fusion.py",
     ),
     Mutant(
@@ -282,6 +282,49 @@ MUTANTS = [
         '.replace("%", "%25")',
         "",
         "tests/test_ensemble.py",
+    ),
+    Mutant(
+        "latents read what is not there",
+        "_latents.py",
+        "mask = attention_mask(join(valids, x))",
+        "mask = None",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "latents are read before they have read",
+        "_latents.py",
+        "latents = block.finish(latents, block.attention.read(query, key, value, mask))",
+        "block.finish(latents, block.attention.read(query, key, value, mask))",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
+        "aligned modalities meet latents on clocks of their own",
+        "fusion.py",
+        "exists = shared if here else known",
+        "exists = known",
+        "tests/test_fusion.py",
+    ),
+    # ragged batches
+    Mutant(
+        "samples come back in the order of their lengths",
+        "ragged.py",
+        "back = order.argsort()",
+        "back = torch.arange(len(order))",
+        "tests/test_ragged.py",
+    ),
+    Mutant(
+        "gaps are forgotten in buckets",
+        "ragged.py",
+        "there[name] &= known[name][:, :end].index_select(0, index)",
+        "pass",
+        "tests/test_ragged.py",
+    ),
+    Mutant(
+        "buckets are not cut",
+        "ragged.py",
+        "int(cut[rows].max()) if size else 0",
+        "int(cut.max()) if size else 0",
+        "tests/test_ragged.py",
     ),
     # losses
     Mutant(

@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,9 @@ class ModalityNormalizer(nn.Module):
         Returns:
             The module itself.
         """
+        if isinstance(batches, Mapping) or _is_pair(batches):
+            rule = "batches must be an iterable of batches, one batch in a list"
+            raise TypeError(f"{rule}, however: it is one batch")
         self.reset_parameters()
         batch: object = None
         for batch in batches:
@@ -116,6 +119,10 @@ class ModalityNormalizer(nn.Module):
                 raise TypeError(f"{rule}, however: type={type(batch).__name__}")
         if batch is None:
             raise ValueError("batches must hold at least one batch, however: it is empty")
+        for name in self.modalities:
+            if not self.moments[name].mean.isfinite().all():
+                rule = f"modalities[{name!r}] must be finite where it is valid"
+                raise ValueError(f"{rule}, however: NaN or Inf (mark such steps False in valid)")
         return self
 
     @torch.no_grad()
@@ -211,3 +218,14 @@ class Moments(nn.Module):
     def _wide(self, x: Tensor) -> Tensor:
         """Widens to the dtype of the moments; a wider input is rounded after the offset is off."""
         return x.to(torch.promote_types(x.dtype, self.mean.dtype))
+
+
+def _is_pair(batches: Any) -> bool:  # noqa: ANN401
+    """Whether somebody gave one batch instead of a list of them."""
+    pair = isinstance(batches, tuple | list) and len(batches) == 2
+    # Two batches or one with its valid: the latter has tensors of bool.
+    return (
+        pair
+        and all(isinstance(part, Mapping) for part in batches)
+        and any(isinstance(x, Tensor) and x.dtype == torch.bool for x in batches[1].values())
+    )

@@ -238,7 +238,7 @@ class TestModule:
         with pytest.raises(ValueError, match=r"batches must hold at least one batch, however"):
             normalizer.fit([])
         with pytest.raises(TypeError, match=r"a batch must be a mapping or a pair .*type=str"):
-            normalizer.fit(modalities)
+            normalizer.fit(iter(modalities))
         for call in (normalizer, normalizer.inverse, normalizer.update):
             with pytest.raises(ValueError, match=r"modalities\['text'\] must have 4 features"):
                 call({"text": torch.zeros(2, 1, 5)})
@@ -248,3 +248,21 @@ class TestModule:
                 call({"text": torch.zeros(2, 1, 4).long()})
             with pytest.raises(ValueError, match=r"valid\['text'\] must have shape"):
                 call(modalities, valid={"text": valid["text"][:1]})
+
+
+@pytest.mark.parametrize("junk", [NAN, torch.inf])
+def test_fit_refuses_what_is_valid_and_not_finite(junk):
+    normalizer, x = ModalityNormalizer({"a": 2, "b": 1}), torch.zeros(2, 3, 1)
+    x[1, 2] = junk
+    with pytest.raises(ValueError, match=r"modalities\['b'\] must be finite where it is valid"):
+        normalizer.fit([{"a": torch.zeros(2, 3, 2), "b": x}])
+    normalizer.fit([({"b": x}, {"b": x.isfinite().all(-1)})])  # never read
+
+
+@pytest.mark.parametrize("pair", [True, False])
+def test_fit_says_that_one_batch_goes_into_a_list(pair):
+    batch = {"a": torch.zeros(2, 3, 2)}
+    given = (batch, {"a": torch.ones(2, 3, dtype=torch.bool)}) if pair else batch
+    with pytest.raises(TypeError, match="one batch in a list, however: it is one batch"):
+        ModalityNormalizer({"a": 2}).fit(given)
+    ModalityNormalizer({"a": 2}).fit([batch, batch])  # two batches are no pair

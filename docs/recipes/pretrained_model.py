@@ -6,8 +6,9 @@ You have a model that reads two modalities and was trained on complete samples. 
 is missing from some of them. The model stays as it is, down to the last bit: a translator is
 trained beside it, and fills in what is missing before the model reads it.
 
-To use it, replace ``load`` and ``Classifier`` by your own, with your names and sizes in ``DIMS``,
-and decide on ``aligned`` below. It needs PyTorch and modimpute, nothing else.
+To use it, put your own data and your own model into the first section, and your names and sizes
+into ``DIMS``, ``SOURCE`` and ``TARGET``; decide on ``aligned`` below. Nothing else knows what the
+modalities are called. It needs PyTorch and modimpute.
 """
 
 import torch
@@ -16,7 +17,8 @@ from torch import nn
 from modimpute import ConsistencyLoss, ModalityNormalizer, ModalityTranslator
 
 torch.manual_seed(0)
-DIMS, STEPS, CLASSES = {"text": 8, "audio": 5}, 10, 4
+DIMS = {"text": 8, "audio": 5}  # features
+SOURCE, TARGET = "text", "audio"  # what is there, and what may be missing
 
 # %%
 # Your data and your model
@@ -26,6 +28,7 @@ DIMS, STEPS, CLASSES = {"text": 8, "audio": 5}, 10, 4
 # modality is a tensor ``(samples, steps, features)``. One vector per sample is
 # ``vector.unsqueeze(1)``.
 
+CLASSES, STEPS = 4, 10
 topics = torch.randn(CLASSES, 3)
 mixes = {name: torch.randn(3, dim) for name, dim in DIMS.items()}
 
@@ -35,69 +38,87 @@ def load(size):
     hidden = topics[labels].unsqueeze(1) + 1.5 * torch.randn(size, STEPS, 3)
     batch = {name: hidden @ mix for name, mix in mixes.items()}
     batch = {name: x + 0.3 * torch.randn_like(x) for name, x in batch.items()}
-    return batch["text"], 2 * batch["audio"] + 3, labels  # in whatever units
+    return batch[SOURCE], 2 * batch[TARGET] + 3, labels  # in whatever units
 
 
 class Classifier(nn.Module):
     """It knows nothing of missing modalities."""
 
-    def __init__(self):
+    def __init__(self, dim):
         super().__init__()
-        self.gru = nn.GRU(sum(DIMS.values()), 32, batch_first=True)
+        self.gru = nn.GRU(dim, 32, batch_first=True)
         self.head = nn.Linear(32, CLASSES)
 
-    def forward(self, text, audio):
-        return self.head(self.gru(torch.cat([text, audio], -1))[0].mean(1))
+    def forward(self, *modalities):
+        return self.head(self.gru(torch.cat(modalities, -1))[0].mean(1))
 
 
-def train(module, loss_of, steps=150):
+def train(module, loss_of, size, steps):
     optimizer = torch.optim.AdamW(module.parameters(), lr=4e-3)
-    for _ in range(steps):
-        loss = loss_of(torch.randint(len(text), (64,)))
+    for step in range(steps):
+        loss = loss_of(torch.randint(size, (64,)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if step % 50 == 49:
+            print(f"  step {step + 1}: loss {loss.item():.3f}")
 
 
-def task_loss(rows):
-    return nn.functional.cross_entropy(model(text[rows], audio[rows]), labels[rows])
+source, target, labels = load(1000)  # your training samples
+test_source, test_target, test_labels = load(2000)  # and others
 
+model = Classifier(sum(DIMS.values()))
+print("the model")  # Yours is trained: load its weights instead of these lines.
+train(
+    model,
+    lambda rows: nn.functional.cross_entropy(
+        model(source[rows], target[rows]), labels[rows]
+    ),
+    size=len(labels),
+    steps=150,
+)
+model.eval().requires_grad_(False)
 
-text, audio, labels = load(1000)
-model = Classifier()
-train(model, task_loss)
-model.eval().requires_grad_(False)  # trained, and done
+# %%
+# What is missing
+# ---------------
+#
+# ``has`` says which samples have the target, ``heard`` the same for each step, which is what the
+# layers read. Where it is ``False`` anything may stand, also ``NaN``.
+
+has = torch.rand(len(target)) < 0.7  # (samples,)
+heard = has.unsqueeze(1).expand(-1, target.shape[1])  # (samples, steps)
+target = torch.where(heard.unsqueeze(-1), target, torch.nan)
 
 # %%
 # The translator
 # --------------
 #
-# It learns audio from text, on the samples that have both. ``heard`` is ``True`` where there is
-# audio; what stands elsewhere is never read, so it may be ``NaN``.
+# It learns the target from the source, on the samples that have both. Translators want
+# standardised features. Your model keeps its own units: the normaliser leads from the ones to the
+# others and back.
 #
-# Translators want standardised features. Your model keeps its own units: the normaliser leads
-# from the ones to the others and back.
+# Here step *t* of the target belongs to step *t* of the source: ``aligned=True``. If your
+# modalities have different lengths or rates, or one of them is a single vector, say
+# ``aligned=False``; nothing else changes.
 #
-# Here step *t* of the audio belongs to step *t* of the text: ``aligned=True``. If your modalities
-# have different lengths or rates, or one of them is a single vector, say ``aligned=False``;
-# nothing else changes.
+# The loss is printed because it says when to stop: it starts at about 1, the error of the mean,
+# and a harder problem needs more steps than this one.
 
-heard = (torch.rand(len(text), 1) < 0.7).expand(-1, audio.shape[1])
-audio = torch.where(heard.unsqueeze(-1), audio, torch.nan)
-
-raw = {"text": text, "audio": audio}
-normalizer = ModalityNormalizer(DIMS).fit([(raw, {"audio": heard})])
-batch = normalizer(raw, valid={"audio": heard})
-translator = ModalityTranslator(DIMS["text"], DIMS["audio"], aligned=True)
+raw = {SOURCE: source, TARGET: target}
+normalizer = ModalityNormalizer(DIMS).fit([(raw, {TARGET: heard})])
+batch = normalizer(raw, valid={TARGET: heard})
+translator = ModalityTranslator(DIMS[SOURCE], DIMS[TARGET], aligned=True)
 consistency = ConsistencyLoss()
 
 
 def translation_loss(rows):
-    translated = translator(batch["text"][rows], target_length=audio.shape[1])
-    return consistency(translated, batch["audio"][rows], valid=heard[rows])
+    translated = translator(batch[SOURCE][rows], target_length=target.shape[1])
+    return consistency(translated, batch[TARGET][rows], valid=heard[rows])
 
 
-train(translator, translation_loss)
+print("the translator")
+train(translator, translation_loss, size=len(source), steps=150)
 
 # %%
 # Both together
@@ -106,67 +127,76 @@ train(translator, translation_loss)
 # ``torch.where`` keeps what is observed, and takes the translation elsewhere.
 
 
-class WithImputedAudio(nn.Module):
+class WithImputation(nn.Module):
     def __init__(self, model, translator, normalizer):
         super().__init__()
         self.model, self.translator, self.normalizer = model, translator, normalizer
 
-    def impute(self, text, audio, heard):
-        source = self.normalizer({"text": text})["text"]
-        translated = self.translator(source, target_length=audio.shape[1])
-        translated = self.normalizer.inverse({"audio": translated})["audio"]
-        return torch.where(heard.unsqueeze(-1), audio, translated)
+    def impute(self, source, target, heard):
+        standard = self.normalizer({SOURCE: source})[SOURCE]
+        translated = self.translator(standard, target_length=target.shape[1])
+        translated = self.normalizer.inverse({TARGET: translated})[TARGET]
+        return torch.where(heard.unsqueeze(-1), target, translated)
 
-    def forward(self, text, audio, heard):
-        return self.model(text, self.impute(text, audio, heard))
+    def forward(self, source, target, heard):
+        return self.model(source, self.impute(source, target, heard))
 
 
-robust = WithImputedAudio(model, translator, normalizer).eval()
+robust = WithImputation(model, translator, normalizer).eval()
 
 # %%
 # What it gives back
 # ------------------
 #
-# With all audio there, nothing has changed, bit for bit. With all audio missing, compare with the
-# usual filling, the mean of the training data. (If reconstruction is no better than the mean on
-# your data, the last two asserts say so; then see :doc:`/faq`.)
+# With all of the target there, nothing has changed, bit for bit. With all of it missing, compare
+# with the usual filling, the mean of the training data, and with a model that never had it: where
+# you can train a second model, that is what imputation has to come near without one. (If it is no
+# better than the mean on your data, the assert says so; then see :doc:`/faq`.)
 
-mean = audio[heard].mean(0)
-text, audio, labels = load(2000)
-there = torch.ones(audio.shape[:2], dtype=torch.bool)
-missing = torch.full_like(audio, torch.nan)
+print("a second model, of the source alone")
+alone = Classifier(DIMS[SOURCE])
+train(
+    alone,
+    lambda rows: nn.functional.cross_entropy(alone(source[rows]), labels[rows]),
+    size=len(labels),
+    steps=150,
+)
+
+mean = target[heard].mean(0)
+there = torch.ones(test_target.shape[:2], dtype=torch.bool)
+missing = torch.full_like(test_target, torch.nan)
 
 
 def accuracy(logits):
-    return (logits.argmax(-1) == labels).float().mean().item()
+    return (logits.argmax(-1) == test_labels).float().mean().item()
 
 
 with torch.no_grad():
-    complete = model(text, audio)
-    assert torch.equal(robust(text, audio, there), complete)
+    complete = model(test_source, test_target)
+    assert torch.equal(robust(test_source, test_target, there), complete)
     scores = {
-        "audio there": accuracy(complete),
-        "audio missing, mean": accuracy(model(text, mean.expand_as(audio))),
-        "audio missing, imputed": accuracy(robust(text, missing, ~there)),
+        "there": accuracy(complete),
+        "missing, mean": accuracy(model(test_source, mean.expand_as(test_target))),
+        "missing, imputed": accuracy(robust(test_source, missing, ~there)),
+        "missing, second model": accuracy(alone(test_source)),
     }
 for name, score in scores.items():
-    print(f"{name:<24}{score:.3f}")
-assert scores["audio missing, mean"] < scores["audio missing, imputed"]
-assert scores["audio missing, imputed"] <= scores["audio there"] + 0.01
+    print(f"{TARGET} {name:<24}{score:.3f}")
+assert scores["missing, mean"] < scores["missing, imputed"]
+assert scores["missing, imputed"] <= scores["there"] + 0.01
 
 # %%
-# Single gaps in the audio are filled, too: ``heard`` has a value for each step.
+# Single gaps in the target are filled, too: ``heard`` has a value for each step.
 
 first = there.clone()
-first[:, STEPS // 2 :] = False
+first[:, first.shape[1] // 2 :] = False
+gaps = torch.where(first.unsqueeze(-1), test_target, torch.nan)
 with torch.no_grad():
-    imputed = robust.impute(
-        text, torch.where(first.unsqueeze(-1), audio, torch.nan), first
-    )
-assert torch.equal(imputed[first], audio[first])
+    imputed = robust.impute(test_source, gaps, first)
+assert torch.equal(imputed[first], test_target[first])
 assert imputed.isfinite().all()
 
 # %%
-# ``robust.state_dict()`` holds all of it: :doc:`save_and_load`. If text may be missing, too,
+# ``robust.state_dict()`` holds all of it: :doc:`save_and_load`. If the source may be missing, too,
 # train a second translator the other way round, or one :class:`~modimpute.ModalityImputer` for
 # both: :doc:`loop_pytorch`.

@@ -108,8 +108,8 @@ MUTANTS = [
     Mutant(
         "keys and values swapped",
         "_transformer.py",
-        "key, value = rotate(fused,",
-        "value, key = rotate(fused,",
+        "key, value = rotate(self._heads(fused, 2), by, 1)",
+        "value, key = rotate(self._heads(fused, 2), by, 1)",
         "tests/test_transformer.py",
     ),
     Mutant(

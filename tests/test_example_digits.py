@@ -184,7 +184,7 @@ class TestCommand:
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()
-        assert process.returncode == 130
+        assert process.returncode in (130, -signal.SIGINT)  # the signal itself: met inside exec
         assert "Traceback" not in err
         assert out.strip().splitlines()[-1].startswith("Interrupted.")
         assert len(json.loads(report.read_text())["seeds"]) >= 1

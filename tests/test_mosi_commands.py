@@ -261,11 +261,13 @@ def test_interrupt(tmp_path):
             stderr=log,
         )
         try:
+            # Until it trains: while modules load, Python may lose the signal in a callback.
             limit = time.monotonic() + 120
-            while not (tmp_path / "config.json").exists() and time.monotonic() < limit:
+            while not any(tmp_path.glob("checkpoints/*")) and time.monotonic() < limit:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
+            # Python ends with the signal itself if it was met inside exec: shells report 130.
+            assert process.wait(timeout=60) in (130, -signal.SIGINT)
         finally:
             process.kill()
             process.wait()

@@ -76,7 +76,9 @@ class Weights(nn.Module):
         shares = {}
         for subset in self.subsets():
             row = self.weight[self.row(subset)].tolist()
-            shares[subset] = dict(zip(self.members, row, strict=True)) | {"mean": 1 - sum(row)}
+            shares[subset] = dict(zip(self.members, row, strict=True)) | {
+                "mean": max(0.0, 1 - sum(row))
+            }
         return shares
 
     def subsets(self) -> list[Subset]:

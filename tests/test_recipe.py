@@ -110,6 +110,10 @@ def test_weights_by_hand():
     assert ensemble(x, valid=valid).flatten().tolist() == [5.0, 8.0]
     assert ensemble.weights["audio", "text"] == {"a": 0.5, "b": 0.25, "mean": 0.25}
     assert ensemble.weights["text",]["mean"] == 0.5
+    with torch.no_grad():  # rounding leaves the mean nothing, not less
+        ensemble.weighing.weight.copy_(torch.tensor([0.7, 0.3 + 1e-7]))
+    assert sum(ensemble.weighing.weight[0].tolist()) > 1
+    assert ensemble.weights["audio", "text"]["mean"] == 0.0
     nothing = {name: torch.zeros(2, 1, dtype=torch.bool) for name in DIMS}
     assert (ensemble(x, valid=nothing) == 10.0).all()  # the mean
     said = ensemble.translate(x)

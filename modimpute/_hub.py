@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._coders import Sizes
-from modimpute._positions import CLOCK, clock_positions, rotation
+from modimpute._positions import clock_positions, rotation
 from modimpute._transformer import Block
 from modimpute._valid import any_valid, attention_mask, blend
 
@@ -46,9 +46,8 @@ class Hub(nn.Module):
         """Returns the rotation of the slots, None if there are none."""
         if self.num_slots is None:
             return None
-        wide = torch.promote_types(self.slots.dtype, torch.float32)
-        steps = torch.arange(self.num_slots, device=self.slots.device, dtype=wide).unsqueeze(0)
-        return rotation((steps + 0.5) * (CLOCK / self.num_slots), self.model_dim, self.num_heads)
+        clock = clock_positions(self.slots.unsqueeze(0), None)
+        return rotation(clock, self.model_dim, self.num_heads)
 
     def forward(
         self,

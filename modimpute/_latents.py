@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modimpute._cross import Shares, join, join_contexts, mean_weights, segment_shares
 from modimpute._names import ModuleMapping
-from modimpute._positions import CLOCK, rotation
+from modimpute._positions import clock_positions, rotation
 from modimpute._tower import Tower
 from modimpute._transformer import Block
 from modimpute._valid import attention_mask
@@ -34,7 +34,7 @@ class Latents(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.num_latents, self.num_heads = num_latents, num_heads
+        self.num_heads = num_heads
         self.vectors = nn.Parameter(
             torch.empty(num_latents, model_dim, device=device, dtype=dtype)
         )
@@ -60,7 +60,8 @@ class Latents(nn.Module):
         if any(valid is not None for valid in valids.values()):
             mask = attention_mask(join(valids, x))
         latents = self.vectors.expand(x[towers.names[0]].shape[0], -1, -1)
-        latents_by = self._rotation()
+        clock = clock_positions(self.vectors.unsqueeze(0), None)
+        latents_by = rotation(clock, self.vectors.shape[-1], self.num_heads)
         for i, own in enumerate(self.blocks):
             block = cast(Block, own)
             layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
@@ -82,12 +83,6 @@ class Latents(nn.Module):
                 for name, tower in layer.items()
             }
         return x
-
-    def _rotation(self) -> Tensor:
-        wide = torch.promote_types(self.vectors.dtype, torch.float32)
-        steps = torch.arange(self.num_latents, device=self.vectors.device, dtype=wide)
-        clock = (steps + 0.5) * (CLOCK / self.num_latents)
-        return rotation(clock.unsqueeze(0), self.vectors.shape[-1], self.num_heads)
 
 
 def add_shares(

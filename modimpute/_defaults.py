@@ -7,14 +7,16 @@ from torch import Tensor, nn
 
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.kernel import KernelTranslator
-from modimpute.linear import LinearTranslator
 from modimpute.retrieval import RetrievalTranslator
 from modimpute.translator import ModalityTranslator
 
 MEMORY = 2048  # examples
 WIDE = 16384  # features of the sources, and of the target, up to which a sample is one example
+LEARNED = 4096  # up to which a kernel learns their scales, in so many steps
+STEPS = 200
 LONG = 16  # steps from which windows are read, and up to which steps have places of their own
 WIDTH = 64  # of the transformers
+KEYS, NOISE = 64, 0.3  # of the projected kernel
 
 
 def default_translators(
@@ -27,22 +29,21 @@ def default_translators(
     whole = {"source_places": lengths, "target_places": length, "aligned": aligned, **place}
     windows = aligned and length >= LONG
     members: dict[str, nn.Module] = {}
-    if max(sum(lengths[n] * dims[n] for n in dims), length * dim) <= WIDE:
-        memory = min(size, MEMORY)
-        members["linear"] = LinearTranslator(dims, dim, **whole)
-        members["gaussian"] = KernelTranslator(dims, dim, memory_size=memory, **whole)
-        if not windows:
-            options = {"memory_size": memory, **whole}
-            members["laplace"] = KernelTranslator(dims, dim, kernel="laplace", **options)
-            members["retrieval"] = RetrievalTranslator(dims, dim, **options)
+    widest = max(sum(lengths[n] * dims[n] for n in dims), length * dim)
     if windows:
         options = {"patch": 2, "memory_size": min(size * length, MEMORY), **place}
-        members["linear window"] = LinearTranslator(dims, dim, window=5, patch=2, **place)
-        members["gaussian window"] = KernelTranslator(dims, dim, window=2, **options)
-        members["gaussian wide window"] = KernelTranslator(dims, dim, window=10, **options)
+        members["kernel window"] = KernelTranslator(dims, dim, window=5, **options)
         members["retrieval window"] = RetrievalTranslator(
             dims, dim, window=2, steps=150, **options
         )
+    elif widest <= WIDE:
+        options = {"memory_size": min(size, MEMORY), **whole}
+        steps = STEPS if widest <= LEARNED else 0
+        members["kernel"] = KernelTranslator(dims, dim, steps=steps, **options)
+        members["projected kernel"] = KernelTranslator(
+            dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
+        )
+        members["retrieval"] = RetrievalTranslator(dims, dim, **options)
     members["transformer"] = _transformer(dims, dim, length, aligned, place)
     return members
 

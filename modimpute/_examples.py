@@ -15,6 +15,8 @@ from modimpute._valid import count_after, count_before
 from modimpute.normalizer import Moments
 
 EPS = 1e-7  # as ModalityNormalizer
+LEVEL = 1e-4  # the deviation of logarithms from which lengths differ
+FAR = 3.0  # deviations; lengths beyond are as far as these
 Span = tuple[Tensor | int, Tensor | int]  # the first step, and how many there are
 
 
@@ -38,12 +40,18 @@ class Examples(nn.Module):
         wide = None if window is None else 2 * window + 1
         self.steps = {name: wide or source_places[name] for name in sorted(dims)}
         self.target_steps = target_places if window is None else 2 * patch + 1
-        self.sizes = {name: self.steps[name] * dims[name] for name in self.steps}
+        # The clock hides how long things are. That is said beside: of the source, of the target.
+        self.clocked = window is None and not aligned
+        more = 2 if self.clocked else 0
+        self.sizes = {name: self.steps[name] * dims[name] + more for name in self.steps}
         self.target_dim = target_dim
         self.sources = ModuleMapping(
             {name: Moments(dim, device, dtype) for name, dim in dims.items()}
         )
         self.target = Moments(target_dim, device, dtype)
+        self.lengths = ModuleMapping(
+            {name: Moments(2, device, dtype) for name in dims if self.clocked}
+        )
 
     @property
     def target_size(self) -> int:
@@ -61,6 +69,12 @@ class Examples(nn.Module):
             moments.reset_parameters()
             if name in sources:
                 moments.update(sources[name], valid.get(name))
+        for name, moments in self.lengths.items():
+            moments.reset_parameters()
+            if name in sources:
+                x, there = sources[name], valid.get(name)
+                lengths = _lengths(x, there, target.shape[1], target_valid)
+                moments.update(lengths, None if there is None else there.any(-1, keepdim=True))
         self.target.reset_parameters()
         self.target.update(target, target_valid)
 
@@ -85,7 +99,11 @@ class Examples(nn.Module):
             x = moments.standardize(sources[name], valid.get(name), EPS)
             index = self._index(name, x, valid.get(name), length, exists)
             taken = _take(x, index.flatten(1))
-            blocks.append(taken.view(x.shape[0], index.shape[1], self.sizes[name]))
+            taken = taken.view(x.shape[0], index.shape[1], self.steps[name] * x.shape[-1])
+            if self.clocked:
+                lengths = self._lengths(name, x, valid.get(name), length, exists)
+                taken = torch.cat([taken, lengths.to(taken.dtype)], -1)
+            blocks.append(taken)
         dtype = self.target.mean.dtype
         return torch.cat([block.to(dtype) for block in blocks], -1)
 
@@ -120,6 +138,16 @@ class Examples(nn.Module):
         else:
             y = self._overlap(y, exists)
         return self.target.restore(y, None, EPS)
+
+    def _lengths(
+        self, name: str, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
+    ) -> Tensor:
+        """Returns ``(B, 1, 2)``: how long source and target are, if that told anything before."""
+        moments = self.lengths[name]
+        there = None if valid is None else valid.any(-1, keepdim=True)
+        y = moments.standardize(_lengths(x, valid, length, exists), there, EPS)
+        told = moments.deviation > LEVEL
+        return torch.where(told, y.clamp(-FAR, FAR), 0.0)
 
     def _index(
         self, name: str, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
@@ -164,6 +192,16 @@ class Examples(nn.Module):
             total = total + _shifted(y[:, :, k] * there, shift)
             count = count + _shifted(there, shift)
         return total / count.clamp(min=1)
+
+
+def _lengths(x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None) -> Tensor:
+    """Returns ``(B, 1, 2)``: the logarithms of how many steps source and target span."""
+    spans = (_span(valid, x.shape[1])[1], _span(exists, length)[1])
+    columns = [
+        span.to(x.dtype) if isinstance(span, Tensor) else x.new_full((x.shape[0], 1), span)
+        for span in spans
+    ]
+    return torch.stack(columns, -1).log()
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

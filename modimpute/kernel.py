@@ -1,42 +1,49 @@
-import functools
+import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from modimpute._checks import check_choice, check_sizes
+from modimpute._checks import check_sizes
+from modimpute._kernel_learning import Learning, learn
+from modimpute._mixture import Mixture, log, median
 from modimpute._remembering import Remembering
-from modimpute._ridge import Held, Ridge, centred, complete, solver, squared_distance, wide
+from modimpute._ridge import Held, Ridge, centred, complete, solver, wide
 from modimpute._table import Table
 
 __all__ = ["KernelTranslator"]
 
-KERNELS = ("gaussian", "laplace")
-# Relative to the median distance between examples.
-CHOOSE = 1000  # examples by which width and penalty are chosen at most
-WIDTHS = (0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+CHOOSE = 1000  # examples by which the penalty is chosen at most
+PENALTIES = tuple(2.0**exponent for exponent in range(-4, 7))  # times what was learned
+SPREAD = 512  # examples by which a subset's distances are measured
 
 
 class KernelTranslator(Remembering):
-    r"""Translates by likeness to training examples, with a closed-form fit.
+    r"""Translates by likeness to training examples, with learned scales and a closed-form fit.
 
     .. math:: \hat{y} = b_S + \sum_j k_S(x, x_j) \, \alpha_{S,j}
 
-    over a memory of at most ``memory_size`` training examples :math:`x_j`. The kernel is
+    over a memory of at most ``memory_size`` training examples :math:`x_j`. The kernel is a sum,
 
-    * "gaussian": :math:`k = \exp(-\lVert x - x_j \rVert_2^2 / w_S)`,
-    * "laplace": :math:`k = \exp(-\lVert x - x_j \rVert_1 / w_S)`, the features of each source
-      divided by the root of their number,
+    .. math:: k(x, x_j) = a_1 e^{-\lVert s_1 \odot (x - x_j) \rVert^2} +
+              a_2 e^{-\lVert s_2 \odot (x - x_j) \rVert} +
+              a_3 \, (s_3 \odot x) \cdot (s_3 \odot x_j)
 
-    on standardised features of the sources that a sample has: each subset :math:`S` is solved
-    for by itself, as in :class:`LinearTranslator`, where also places, window and patch are
-    described. Width and penalty are those that err least when each example is left out in
-    turn, in closed form, and on the validation samples.
+    with scales :math:`s_1, s_2, s_3` of their own for every standardised feature. :meth:`fit`
+    learns scales, amplitudes :math:`a` and the penalty by gradient descent on what random
+    examples are told by all others of them (leave-one-out, in closed form; examples of one
+    sample never tell each other); validation samples say when to stop. The coefficients
+    :math:`\alpha_S` are then solved for. With ``key_dim`` the first term compares so many learned
+    linear maps of the scaled features: more freedom, to be learned with ``noise``.
+
+    Each subset :math:`S` of the sources is solved for by itself, as in :class:`LinearTranslator`,
+    where also places, window and patch are described; its distances are divided by their
+    median's share of that of all sources.
 
     If there are more examples than ``memory_size``, the memory is a random part of them, on
     which the sum is taken, but all are fitted (Nyström). The memory takes ``memory_size``
-    times the number of features and, per subset, of answers; a fit costs a few eigenvalue
-    problems of the size of the memory.
+    times the number of features and, per subset, of answers; a fit solves one system of the
+    size of the memory per subset, and one of ``batch_size`` examples per step.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion.
@@ -44,13 +51,19 @@ class KernelTranslator(Remembering):
     Args:
         source_dim: As of :class:`LinearTranslator`.
         target_dim: The number of target features :math:`D_t`.
-        kernel: ``"gaussian"`` or ``"laplace"``.
+        key_dim: The number of learned maps that the first term compares. Default: the features
+            themselves.
         memory_size: The number of examples that are kept at most.
         source_places: As of :class:`LinearTranslator`.
         target_places: As of :class:`LinearTranslator`.
         window: As of :class:`LinearTranslator`.
         patch: As of :class:`LinearTranslator`.
         aligned: Whether target step :math:`t` belongs to source step :math:`t`.
+        steps: The number of training steps of :meth:`fit`; 0: sources count alike, and the
+            median distance is one.
+        batch_size: The number of examples of each.
+        learning_rate: The learning rate (Adam, warm-up, then half a cosine), of logarithms.
+        noise: The deviation of the noise in training; features have deviation 1.
         device: The device of the memory.
         dtype: The dtype of the memory.
 
@@ -67,8 +80,11 @@ class KernelTranslator(Remembering):
 
     References:
         Saunders, Gammerman and Vovk, Ridge Regression Learning Algorithm in Dual Variables,
-        1998; Williams and Seeger, Using the Nyström Method to Speed Up Kernel Machines, 2001.
-        Our choice: the subsets, the scale of the sources, windows and patches.
+        1998; Williams and Seeger, Using the Nyström Method to Speed Up Kernel Machines, 2001;
+        Neal, Bayesian Learning for Neural Networks, 1996 (a scale for each feature); Sundararajan
+        and Keerthi, Predictive Approaches for Choosing Hyperparameters in Gaussian Processes,
+        2001 (leave-one-out). Our choice: the three terms, samples left out as wholes, the
+        subsets, windows and patches.
 
     Example:
         >>> image = torch.linspace(-3, 3, 200).view(200, 1, 1)
@@ -81,8 +97,7 @@ class KernelTranslator(Remembering):
     memory: Tensor
     coefficients: Tensor
     offset: Tensor
-    width: Tensor
-    penalty: Tensor
+    typical: Tensor
     spread: Tensor
 
     def __init__(
@@ -90,29 +105,37 @@ class KernelTranslator(Remembering):
         source_dim: int | Mapping[str, int],
         target_dim: int,
         *,
-        kernel: str = "gaussian",
+        key_dim: int | None = None,
         memory_size: int = 2048,
         source_places: int | Mapping[str, int] = 1,
         target_places: int = 1,
         window: int | None = None,
         patch: int = 0,
         aligned: bool = True,
+        steps: int = 200,
+        batch_size: int = 512,
+        learning_rate: float = 0.1,
+        noise: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_choice("kernel", kernel, KERNELS)
-        check_sizes(memory_size=memory_size)
+        check_sizes(memory_size=memory_size, batch_size=batch_size)
+        check_sizes(0, steps=steps)
+        if key_dim is not None:
+            check_sizes(key_dim=key_dim)
         view = (source_places, target_places, window, patch, aligned)
         super().__init__(source_dim, target_dim, *view, device, dtype)
-        self.kernel, self.memory_size = kernel, memory_size
-        count, size = len(self._subsets), sum(self.examples.sizes.values())
+        self.key_dim, self.memory_size, self.steps = key_dim, memory_size, steps
+        self.batch_size, self.learning_rate, self.noise = batch_size, learning_rate, noise
+        sizes = tuple(self.examples.sizes.values())
+        self.mixture = Mixture(sizes, key_dim, device, dtype)
+        count = len(self._subsets)
         shapes = {
-            "memory": (memory_size, size),
+            "memory": (memory_size, sum(sizes)),
             "coefficients": (count, memory_size, self.examples.target_size),
             "offset": (count, self.examples.target_size),
-            "width": (),
-            "penalty": (),
-            "spread": (count,),  # the median distance, of each subset
+            "typical": (),  # the median distance where the scales were learned
+            "spread": (count,),  # each subset's median distance, relative to that
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.empty(shape, device=device, dtype=dtype))
@@ -120,109 +143,102 @@ class KernelTranslator(Remembering):
 
     def reset_parameters(self) -> None:
         """Forgets the fit."""
+        self.mixture.reset()
         for buffer in (self.memory, self.coefficients, self.offset):
             buffer.zero_()
-        for buffer in (self.width, self.penalty, self.spread):
+        for buffer in (self.typical, self.spread):
             buffer.fill_(1.0)
 
     def extra_repr(self) -> str:
         """Lists the arguments for ``repr``."""
-        more = f"kernel={self.kernel!r}, memory_size={self.memory_size}"
+        more = f"key_dim={self.key_dim}, memory_size={self.memory_size}"
         return f"{super().extra_repr()}, {more}"
 
     def _answer(self, x: Tensor, number: int, index: Tensor | None) -> Tensor:  # noqa: ARG002
-        distance = self._distance(x.flatten(0, 1), self.memory, number)
-        product = self._product(distance, self.width * self.spread[number])
-        y = product.to(x.dtype) @ self.coefficients[number] + self.offset[number]
-        return y.view(x.shape[0], x.shape[1], y.shape[-1])
-
-    def _distances(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        """Returns each source's share ``(n, m)`` of the distances, in ``float32`` or wider.
-
-        Shares add up: those of a subset to its distances.
-        """
-        dtype = torch.promote_types(a.dtype, torch.float32)
-        sizes = list(self.examples.sizes.values())
-        pairs = zip(
-            torch.split(a.to(dtype), sizes, -1), torch.split(b.to(dtype), sizes, -1), strict=True
-        )
-        if self.kernel == "laplace":
-            return [torch.cdist(x, y, p=1.0) * x.shape[-1] ** -0.5 for x, y in pairs]
-        return [squared_distance(x, y) for x, y in pairs]
-
-    def _distance(self, a: Tensor, b: Tensor, number: int) -> Tensor:
-        shares = self._distances(a, b)
-        return functools.reduce(torch.add, [shares[i] for i in self._columns(number)])
-
-    def _product(self, distance: Tensor, width: Tensor) -> Tensor:
-        product: Tensor = torch.exp(-distance / width)
-        return product
+        memory, rows = self._masked(self.memory, number), x.flatten(0, 1)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        product = self.mixture(rows.to(dtype), memory.to(dtype), self.spread[number])
+        y: Tensor = product.to(x.dtype) @ self.coefficients[number] + self.offset[number]
+        return y.view(x.shape[0], x.shape[1], self.examples.target_size)
 
     def _choose(self, table: Table, held: Table | None, generator: torch.Generator) -> None:
         rows, number = self._most_complete(table)
-        rows = rows.some(min(self.memory_size, CHOOSE), generator)
+        self.mixture.reset()
         if len(rows) < 2:
             return
-        distance = wide(self._distance(rows.x, rows.x, number))
-        spread = self._median(distance)
-        weight = wide(rows.weight)
-        y, y_mean = centred(wide(rows.y), weight)
-        others = None if held is None else held.pick(held.having(self._columns(number)))
-        if others is not None and len(others):
-            others = others.some(min(self.memory_size, CHOOSE), generator)
-            far = wide(self._distance(others.x, rows.x, number))
+        rows, judged = self._wide(rows, number), None
+        if held is not None and len(others := held.having(self._columns(number))):
+            judged = self._wide(held.pick(others), number)
+        mixture = self._wide_mixture()
+        mixture.start(rows.some(SPREAD, generator).x)
+        if self.steps:
+            options = (self.steps, self.batch_size, self.learning_rate, self.noise)
+            learn(mixture, rows, judged, Learning(*options), generator)
+        some = rows.some(CHOOSE, generator)
+        judged = None if judged is None else judged.some(CHOOSE, generator)
+        penalty = self._penalty(mixture, some, judged)
+        mixture.noise.fill_(log(penalty))
+        self.mixture.load_state_dict(mixture.state_dict())
+        self.typical.copy_(median(mixture.distance(some.x[:SPREAD], some.x[:SPREAD])))
+
+    def _penalty(self, mixture: Mixture, rows: Table, judged: Table | None) -> float:
+        learned, (y, mean) = float(mixture.noise.exp()), centred(wide(rows.y), wide(rows.weight))
+        ridge = Ridge.of_kernel(wide(mixture(rows.x, rows.x)), y)
+        ridge = ridge.completed(wide(rows.weight), learned / ridge.scale())
+        held = None
+        if judged is not None:
+            product = wide(mixture(judged.x, rows.x))
+            held = Held(product, wide(judged.y) - mean, judged.weight)
         # Neighbouring windows say the same: leaving one out says nothing.
-        judged = others is not None and len(others) > 0
-        left_out = rows.weight if self.window is None or not judged else None
-        if not bool((weight > 0).all()):
-            y = Ridge.of_kernel(self._product(distance, spread), y).completed(weight, 0.1).y
-        best = (float("inf"), 1.0, 1.0)
-        for width in WIDTHS:
-            ridge = Ridge.of_kernel(self._product(distance, width * spread), y)
-            kept = None
-            if judged and others is not None:
-                product = self._product(far, width * spread)
-                kept = Held(product, wide(others.y) - y_mean, others.weight)
-            error, penalty = ridge.best(left_out, kept)
-            best = min(best, (error, width, penalty))
-        self.width.fill_(best[1])
-        self.penalty.fill_(best[2])
+        left_out = rows.weight if self.window is None or held is None else None
+        penalties = [learned * factor for factor in PENALTIES]
+        errors = [ridge.error(x / ridge.scale(), left_out, held) for x in penalties]
+        return min(zip(errors, penalties, strict=True))[1]
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)
         self.memory.zero_()
         self.memory[: len(kept)] = kept.x
         self.coefficients.zero_()
-        shares = self._distances(kept.x, kept.x)
+        mixture = self._wide_mixture()
         for number in range(len(self._subsets)):
-            columns = self._columns(number)
-            at, rows = kept.having(columns), table.pick(table.having(columns))
+            at, all_of_them = (t.having(self._columns(number)) for t in (kept, table))
             if not len(at):
                 self.offset[number] = 0.0
                 continue
+            rows = self._wide(table.pick(all_of_them), number)
+            basis = self._wide(kept.pick(at), number)
             y, mean = centred(wide(rows.y), wide(rows.weight))
-            distance = functools.reduce(torch.add, [shares[i] for i in columns])
-            distance = distance[at][:, at]
-            self.spread[number] = self._median(distance)
-            width = wide(self.width * self.spread[number])
-            own = self._product(wide(distance), width)
-            solution = self._solve(own, rows, number, kept.x[at], width, y)
+            some = basis.some(SPREAD, generator).x
+            self.spread[number] = median(mixture.distance(some, some)) / self.typical
+            solution = self._solve(mixture, rows, basis.x, self.spread[number], y)
             self.coefficients[number, at] = solution.to(self.coefficients.dtype)
             self.offset[number] = mean
 
     def _solve(
-        self, own: Tensor, rows: Table, number: int, b: Tensor, width: Tensor, y: Tensor
+        self, mixture: Mixture, rows: Table, basis: Tensor, spread: Tensor, y: Tensor
     ) -> Tensor:
-        penalty, size = float(self.penalty), len(own)
+        own, penalty, size = wide(mixture(basis, basis, spread)), mixture.noise.exp(), len(basis)
         eye = torch.eye(size, dtype=own.dtype, device=own.device)
         if len(rows) == size:  # the memory holds all
             solve = solver(own + penalty * eye)
             return solve(complete(y, wide(rows.weight), lambda y: own @ solve(y)))
         left, right = penalty * own + 1e-8 * size * eye, torch.zeros_like(y[:size])
         for part, answer in zip(torch.split(rows.x, size), torch.split(y, size), strict=True):
-            product = self._product(wide(self._distance(part, b, number)), width)
+            product = wide(mixture(part, basis, spread))
             left, right = left + product.mT @ product, right + product.mT @ answer
         return solver(left)(right)
+
+    def _wide(self, table: Table, number: int) -> Table:
+        """Returns a subset's view of examples, in ``float32`` or wider."""
+        dtype = torch.promote_types(table.x.dtype, torch.float32)
+        x, y, weight = self._masked(table.x, number), table.y, table.weight
+        return Table(x.to(dtype), y.to(dtype), weight.to(dtype), table.has, table.owner)
+
+    def _wide_mixture(self) -> Mixture:
+        """Returns a copy of the kernel in ``float32`` or wider."""
+        dtype = torch.promote_types(self.memory.dtype, torch.float32)
+        return copy.deepcopy(self.mixture).to(dtype)
 
     def _most_complete(self, table: Table) -> tuple[Table, int]:
         """Returns the examples of the first subset that a fair share of all examples has."""
@@ -232,8 +248,3 @@ class KernelTranslator(Remembering):
                 return rows, number
         number = max(range(len(self._subsets)), key=lambda n: len(table.having(self._columns(n))))
         return table.pick(table.having(self._columns(number))), number
-
-    def _median(self, distance: Tensor) -> Tensor:
-        upper = distance.triu(1)
-        upper = upper[upper > 0]
-        return upper.median() if len(upper) else distance.new_ones(())

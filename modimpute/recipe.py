@@ -45,7 +45,7 @@ def fit_ensemble(
     seed: int = 0,
     progress: bool = False,
 ) -> TranslatorEnsemble:
-    r"""Fits an ensemble that reconstructs a modality: linear, kernel, retrieval and network.
+    r"""Fits an ensemble that reconstructs a modality: kernels, retrieval and network.
 
     The members are fitted to most of the samples; on the others it is found how much each of
     them, and the mean of the target, is worth, for each subset of the sources. Then those that
@@ -53,11 +53,11 @@ def fit_ensemble(
     steps as were best before. The result is a :class:`TranslatorEnsemble` with
     ``combination="weights"``, in eval mode; ``ensemble.weights`` shows the shares.
 
-    By default the members are a :class:`LinearTranslator`, two :class:`KernelTranslator` and a
-    :class:`RetrievalTranslator` that read all sources of a sample at once; for sequences of 16
-    and more aligned steps, others that read windows; and a :class:`TranslatorEnsemble` with a
-    further transformer, which gains the more samples there are. Samples that lack the target
-    are left out; what is missing of the sources is not read.
+    By default the members are two :class:`KernelTranslator`, one of which compares learned
+    projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
+    once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
+    :class:`TranslatorEnsemble` with a further transformer, which gains the more samples there
+    are. Samples that lack the target are left out; what is missing of the sources is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
     given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.

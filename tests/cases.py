@@ -333,11 +333,11 @@ def memory(kind, joint, *, device=None, dtype=None, target_dim=TARGET_DIM, align
     dims = {"text": DIMS["text"], "audio": DIMS["audio"]} if joint else 3
     options = {
         "linear": {},
-        "gaussian": {"memory_size": 9},  # fewer than there are examples
-        "laplace": {"kernel": "laplace", "memory_size": 64},
+        "kernel": {"memory_size": 9},  # fewer than there are examples
+        "projected": {"key_dim": 5, "noise": 0.3, "memory_size": 64},
         "retrieval": {"key_dim": 5, "num_heads": 2, "hidden_dim": 6, "memory_size": 64},
     }[kind]
-    if kind == "retrieval":
+    if kind != "linear":
         options |= {"steps": 2, "batch_size": 8}
     view = {key: value for key, value in view.items() if key in VIEW}
     makers = {"linear": LinearTranslator, "retrieval": RetrievalTranslator}
@@ -349,7 +349,7 @@ def weighted_ensemble(*, device=None, dtype=None, **sizes):
     """Returns an ensemble that adds up what single and joint members say, a network too."""
     place = {"device": device, "dtype": dtype}
     members = {
-        "pair": memory("laplace", True, window=1, patch=1, **place),
+        "pair": memory("projected", True, window=1, patch=1, **place),
         "audio": translator(DIMS["audio"], **sizes, **place),
     }
     options = {**SIZES, **sizes, **place}
@@ -428,20 +428,24 @@ def _imputer(targets, *, aligned):
     return keys if aligned else (*keys, *_block("hub.block."))
 
 
-def _examples(prefix, names):
+def _examples(prefix, names, clocked):
     kinds = ("count", "mean", "residue", "deviation")
-    keys = tuple(f"{prefix}examples.sources.@{name}.{kind}" for name in names for kind in kinds)
-    return (*keys, *(f"{prefix}examples.target.{kind}" for kind in kinds))
+    wholes = [*(f"sources.@{name}" for name in names), "target"]
+    wholes += [f"lengths.@{name}" for name in names] if clocked else []
+    return tuple(f"{prefix}examples.{whole}.{kind}" for whole in wholes for kind in kinds)
 
 
-def _memory(kind, names, prefix=""):
+def _memory(kind, names, prefix="", clocked=False):
     own = {
         "linear": ("weight", "offset", "penalty"),
         "retrieval": ("metric", "sharpness", "share", "memory", "values", "value_valid"),
-    }.get(kind, ("memory", "coefficients", "offset", "width", "penalty", "spread"))
+    }.get(kind, ("memory", "coefficients", "offset", "typical", "spread"))
     if kind == "retrieval":
         own += ("available", "owner")
-    keys = (*(f"{prefix}{key}" for key in own), *_examples(prefix, names))
+    keys = (*(f"{prefix}{key}" for key in own), *_examples(prefix, names, clocked))
+    if kind in ("kernel", "projected"):
+        mixture = ("scale", "amplitude", "noise", *["projection"] * (kind == "projected"))
+        keys += tuple(f"{prefix}mixture.{key}" for key in mixture)
     if kind != "retrieval":
         return keys
     layers = [f"keys.{x}.{what}" for x in ("hidden", "norm", "bend") for what in WEIGHT_BIAS]
@@ -590,14 +594,18 @@ MEMORIES = [
         {name: "target" if aligned else name for name in (_PAIR if joint else {"source": 3})},
         takes_target=True,
         aligned=aligned,
-        keys=_memory(kind, ("audio", "text") if joint else ("source",)),
+        keys=_memory(
+            kind,
+            ("audio", "text") if joint else ("source",),
+            clocked=not aligned and name == "places",
+        ),
     )
     for kind, joint, aligned, name, view in [
         ("linear", True, True, "places", {"source_places": 5, "target_places": 4}),
         ("linear", False, False, "window", {"window": 2, "patch": 1}),
-        ("gaussian", True, False, "places", {"source_places": 3, "target_places": 5}),
-        ("gaussian", False, True, "window", {"window": 1, "patch": 1}),
-        ("laplace", True, True, "places", {"source_places": 5, "target_places": 4}),
+        ("kernel", True, False, "places", {"source_places": 3, "target_places": 5}),
+        ("kernel", False, True, "window", {"window": 1, "patch": 1}),
+        ("projected", True, True, "places", {"source_places": 5, "target_places": 4}),
         ("retrieval", True, True, "window", {"window": 1, "patch": 1}),
         ("retrieval", True, False, "places", {"source_places": 4, "target_places": 4}),
         ("retrieval", False, True, "places", {"source_places": 3, "target_places": 4}),
@@ -612,7 +620,7 @@ WEIGHTED = [
         takes_target=True,
         keys=(
             *_translator(_A),
-            *_memory("laplace", ("audio", "text"), "translators.@pair."),
+            *_memory("projected", ("audio", "text"), "translators.@pair."),
             "weighing.weight",
             "weighing.mean",
         ),

@@ -586,8 +586,29 @@ MUTANTS = [
     Mutant(
         "memory: only the kept examples are fitted",
         "kernel.py",
-        "rows = kept.having(columns), table.pick(table.having(columns))",
-        "rows = kept.having(columns), kept.pick(kept.having(columns))",
+        "t.having(self._columns(number)) for t in (kept, table)",
+        "t.having(self._columns(number)) for t in (kept, kept)",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "memory: windows of one sample tell each other",
+        "_kernel_learning.py",
+        "own = inverse * (owner.unsqueeze(-1) == owner)",
+        "own = torch.diag_embed(inverse.diagonal())",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "memory: scales stay as they start",
+        "kernel.py",
+        "        if self.steps:\n",
+        "        if self.steps < 0:\n",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "memory: nobody says how long things are",
+        "_examples.py",
+        "y.clamp(-FAR, FAR), 0.0)",
+        "0 * y, 0.0)",
         "tests/test_memory.py",
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from modimpute import KernelTranslator, LinearTranslator, RetrievalTranslator
+from modimpute._kernel_learning import FLOOR, left_out
 from modimpute._ridge import PENALTIES, Held, Ridge, complete, mean_error
 
 DIMS = {"audio": 3, "text": 4}
@@ -93,21 +95,69 @@ def test_linear_is_ridge_on_standardised_features():
     close(translator(x).flatten(0, 1), said + y.flatten(0, 1).mean(0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", ["gaussian", "laplace"])
-def test_kernel_is_kernel_ridge(kernel):
+def kernel_of(mixture, a, b):
+    """The three terms, written down once more."""
+    scale, amplitude = mixture.scale.exp(), mixture.amplitude.exp()
+    pairs = [(a * factor, b * factor) for factor in scale]
+    if mixture.projection is not None:
+        pairs[0] = tuple(x @ mixture.projection for x in pairs[0])
+    gaussian = torch.exp(-torch.cdist(*pairs[0]).square())
+    exponential = torch.exp(-(torch.cdist(*pairs[1]).square() + 1e-3).sqrt())
+    linear = pairs[2][0] @ pairs[2][1].mT
+    return sum(x * y for x, y in zip(amplitude, (gaussian, exponential, linear), strict=True))
+
+
+@pytest.mark.parametrize("key_dim", [None, 4])
+@pytest.mark.parametrize("steps", [0, 30])
+def test_kernel_is_kernel_ridge(key_dim, steps):
     x, y = make_data()
-    options = {"kernel": kernel, "memory_size": 40, "dtype": torch.float64}
+    options = {"key_dim": key_dim, "steps": steps, "memory_size": 40, "dtype": torch.float64}
     translator = KernelTranslator(DIMS, 3, **options).fit(x, y)
-    blocks = [moments(x[name]) for name in sorted(x)]
-    if kernel == "laplace":
-        blocks = [block / block.shape[-1] ** 0.5 for block in blocks]
-    features, target = torch.cat(blocks, -1), moments(y)
-    gamma = 1 / float(translator.width * translator.spread[0])
-    name = {"gaussian": "rbf", "laplace": "laplacian"}[kernel]
-    model = KernelRidge(alpha=float(translator.penalty), kernel=name, gamma=gamma)
-    said = torch.as_tensor(model.fit(features, target).predict(features))
+    features, target = torch.cat([moments(x[name]) for name in sorted(x)], -1), moments(y)
+    kernel = kernel_of(translator.mixture, features, features)
+    model = KernelRidge(alpha=float(translator.mixture.noise.exp()), kernel="precomputed")
+    said = torch.as_tensor(model.fit(kernel, target).predict(kernel))
     said = said * y.flatten(0, 1).std(0, correction=0) + y.flatten(0, 1).mean(0)
     close(translator(x).flatten(0, 1), said, rtol=1e-5, atol=1e-6)
+
+
+def test_scales_are_learned():
+    g = torch.Generator().manual_seed(0)
+    # Of twelve features two say it all, in another way each: what learning has to find out.
+    x, test = (torch.randn(n, 1, 12, generator=g) for n in (300, 200))
+    y, answer = ((3 * t[..., :1]).sin() + t[..., 1:2] for t in (x, test))
+    errors = {}
+    for steps in (0, 100):
+        translator = KernelTranslator(12, 1, memory_size=300, steps=steps).fit(x, y)
+        errors[steps] = (translator(test) - answer).square().mean().item()
+    assert errors[100] < 0.1 * errors[0]
+    scale = translator.mixture.scale[:2].exp()
+    assert (scale[:, 0] > 3 * scale[:, 2:].amax(-1)).any()
+
+
+def test_learning_leaves_out_whole_samples():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 3, generator=g).double(), torch.randn(12, 2, generator=g).double()
+    kernel = torch.exp(-torch.cdist(x, x))
+    owner = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7])
+    told = left_out(kernel, torch.tensor(0.1 - FLOOR).double(), y, owner)
+    for sample in owner.unique():
+        own, others = owner == sample, owner != sample
+        system = kernel[others][:, others] + 0.1 * torch.eye(int(others.sum())).double()
+        said = kernel[own][:, others] @ torch.linalg.solve(system, y[others])
+        close(told[own], y[own] - said)
+
+
+def test_validation_says_when_to_stop():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 1, 40, generator=g)
+    y = x[..., :1] + torch.randn(60, 1, 1, generator=g)
+    held = torch.arange(60) >= 40
+    options = {"memory_size": 40, "learning_rate": 0.3}
+    judged = KernelTranslator(40, 1, **options).fit(x, y, validation=held)
+    unjudged = KernelTranslator(40, 1, **options).fit(x[~held], y[~held])
+    errors = [(m(x[held]) - y[held]).square().mean().item() for m in (judged, unjudged)]
+    assert errors[0] < errors[1]
 
 
 def test_a_part_of_the_memory_does_almost_as_well():
@@ -128,23 +178,45 @@ def test_a_part_of_the_memory_does_almost_as_well():
     assert few < 0.5 * (alone(test) - answer).square().mean().item()
 
 
-@pytest.mark.parametrize("kind", ["linear", "gaussian", "laplace"])
+@pytest.mark.parametrize("kind", ["linear", "kernel", "projected"])
 def test_each_subset_has_a_solution_of_its_own(kind):
     # What is said from one source is what a member says that was fitted to it alone.
-    make = {
-        "linear": LinearTranslator,
-        "gaussian": lambda *a, **k: KernelTranslator(*a, memory_size=64, **k),
-        "laplace": lambda *a, **k: KernelTranslator(*a, kernel="laplace", memory_size=64, **k),
-    }[kind]
+    options = {"memory_size": 64, "steps": 5, "key_dim": None if kind == "kernel" else 4}
+    make = LinearTranslator if kind == "linear" else partial(KernelTranslator, **options)
     x, y = make_data()
     joint = make(DIMS, 3, dtype=torch.float64).fit(x, y)
+    places = {"audio": slice(0, DIMS["audio"]), "text": slice(DIMS["audio"], None)}
     for name, dim in DIMS.items():
         single = make(dim, 3, dtype=torch.float64).fit(x[name], y)
-        if kind != "linear":  # chosen on all sources
-            single.width.copy_(joint.width)
-            single.penalty.copy_(joint.penalty)
+        if kind != "linear":  # learned on all sources
+            single.mixture.scale.copy_(joint.mixture.scale[:, places[name]])
+            single.mixture.amplitude.copy_(joint.mixture.amplitude)
+            single.mixture.noise.copy_(joint.mixture.noise)
+            if kind == "projected":
+                single.mixture.projection.copy_(joint.mixture.projection[places[name]])
+            single.typical.copy_(joint.typical)
             single.remember(x[name], y)
         close(joint({name: x[name]}), single(x[name]))
+
+
+def test_lengths_are_told_where_the_clock_hides_them():
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.randint(2, 9, (200,), generator=g)
+    there = torch.arange(8) < sizes.unsqueeze(-1)
+    x = torch.randn(200, 1, 2, generator=g)
+    y = sizes.log().view(-1, 1, 1).expand(200, 8, 1)
+    translator = LinearTranslator(2, 1, target_places=8, aligned=False)
+    translator.fit(x[:100], y[:100], target_valid=there[:100])
+    said = translator(x[100:], target_valid=there[100:])
+    assert (said - y[100:])[there[100:]].abs().max() < 0.05
+    back = LinearTranslator(1, 1, source_places=8, aligned=False)
+    noise = torch.randn(200, 8, 1, generator=g)
+    back.fit(noise[:100], y[:100, :1], valid=there[:100])
+    said = back(noise[100:], valid=there[100:], target_length=1)
+    assert (said - y[100:, :1]).abs().max() < 0.5
+    # Longer than anything seen: as far as the clamp lets it.
+    longer = back(torch.randn(1, 5000, 1), target_length=1)
+    assert longer.abs().max() < 2 * y.max()
 
 
 @pytest.mark.parametrize("case", MEMORIES, ids=str)
@@ -272,15 +344,15 @@ def test_validation_chooses_and_is_not_remembered():
     x, y = make_data(60)
     validation = torch.arange(60) >= 40
     y[validation] *= -1  # says the contrary: the penalty has to be large
-    options = {"memory_size": 60, "dtype": torch.float64}
+    options = {"memory_size": 60, "steps": 0, "dtype": torch.float64}
     judged = KernelTranslator(DIMS, 3, **options).fit(x, y, validation=validation)
     alone = KernelTranslator(DIMS, 3, **options)
     alone.fit({name: t[:40] for name, t in x.items()}, y[:40])
-    assert judged.penalty > alone.penalty
+    assert judged.mixture.noise > alone.mixture.noise
     assert (judged.memory != 0).any(-1).sum() == 40
     judged.remember(x, y)
     assert (judged.memory != 0).any(-1).sum() == 60
-    assert judged.penalty > alone.penalty  # what was chosen stays
+    assert judged.mixture.noise > alone.mixture.noise  # what was chosen stays
 
 
 @pytest.mark.parametrize("case", FITTED, ids=str)
@@ -319,7 +391,8 @@ ERRORS = [
     (lambda: LinearTranslator({}, 1), "modality_dims must hold at least 1 modality"),
     (lambda: LinearTranslator(DIMS, 1, source_places={"text": 1}), "source_places must have"),
     (lambda: LinearTranslator(2, 1, window=-1), "window must be at least 0"),
-    (lambda: KernelTranslator(2, 1, kernel="cosine"), "kernel must be one of"),
+    (lambda: KernelTranslator(2, 1, key_dim=0), "key_dim must be at least 1"),
+    (lambda: KernelTranslator(2, 1, steps=-1), "steps must be at least 0"),
     (lambda: KernelTranslator(2, 1, memory_size=0), "memory_size must be at least 1"),
     (lambda: LinearTranslator(2, 1)(torch.ones(3, 2)), r"call unsqueeze\(1\)"),
     (lambda: LinearTranslator(2, 1, aligned=False)(torch.ones(3, 1, 2)), "must be given"),

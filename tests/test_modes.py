@@ -18,8 +18,8 @@ GRAPHS = (
     "fusion-attention-unaligned",
     "loss-cosine-mean",
     "linear-joint-aligned-places",
-    "laplace-joint-aligned-places",
-    "gaussian-single-aligned-window",
+    "projected-joint-aligned-places",
+    "kernel-single-aligned-window",
     "retrieval-joint-unaligned-places",
     "ensemble-weights",
 )

@@ -165,7 +165,7 @@ def test_recipe_fits_and_weighs():
     assert not ensemble.training
     assert error(ensemble, test, answer) < 0.02  # of noise there is 0.01
     shares = ensemble.weights["audio", "text"]
-    assert shares["linear"] > 0.8  # the truth is linear
+    assert shares["linear"] + shares["kernel"] > 0.8  # the truth is linear, and so is the kernel
     one = {"text": test["text"]}
     assert 0.4 < error(ensemble, one, answer) < 0.7  # audio is half of the first feature
 
@@ -265,8 +265,9 @@ def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
     ensemble = fit_ensemble(x, y)
     assert error(ensemble, x, y) < 0.2 * y.var()
     names = set(next(iter(ensemble.weights.values())))
-    assert {"linear", "gaussian", "transformer", "mean"} <= names
-    assert ("gaussian window" in names) == (length >= 16)
+    assert {"transformer", "mean"} < names
+    assert ("kernel window" in names) == (length >= 16)
+    assert ("kernel" in names) == (length < 16)
 
 
 def test_default_members_of_unaligned_sequences(monkeypatch):

@@ -23,8 +23,9 @@ SIGNATURES = {
     "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.output_dim": "property",
     "KernelTranslator": (
-        "(source_dim, target_dim, *, kernel='gaussian', memory_size=2048, source_places=1, "
-        "target_places=1, window=None, patch=0, aligned=True, device=None, dtype=None)"
+        "(source_dim, target_dim, *, key_dim=None, memory_size=2048, source_places=1, "
+        "target_places=1, window=None, patch=0, aligned=True, steps=200, batch_size=512, "
+        "learning_rate=0.1, noise=0.0, device=None, dtype=None)"
     ),
     "KernelTranslator.extra_repr": "(self)",
     "KernelTranslator.fit": (

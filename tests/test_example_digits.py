@@ -20,7 +20,7 @@ from examples.digits.baselines import fit_baselines, inverse_distance, mse
 from examples.digits.data import STRIPS, fill, load_split, source_pixels, target_pixels
 from examples.digits.evaluation import CLASSICAL, METHODS
 from examples.digits.model import ModelConfig, StripModel
-from examples.digits.report import geometric_mean, statistics, summarize, write_json
+from examples.digits.report import closing_lines, geometric_mean, statistics, summarize, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +34,12 @@ class TestData:
             parts = (split.train.rows, split.validation.rows, split.test.rows)
             assert [len(rows) for rows in parts] == [1149, 288, 360]
             assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(1797))
+
+    def test_in_development_nobody_sees_the_test_rows(self):
+        split, development = load_split(0), load_split(0, development=True)
+        assert np.array_equal(development.test.rows, split.validation.rows)
+        rows = np.concatenate([development.train.rows, development.validation.rows])
+        assert np.array_equal(np.sort(rows), np.sort(split.train.rows))
 
     def test_strips_make_up_the_image(self):
         images = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
@@ -67,13 +73,14 @@ class TestBaselines:
         pixels = source_pixels(split.train.images, "middle")
         usual = KNeighborsRegressor(5, weights="distance")
         usual.fit(pixels, target_pixels(split.train.images, "middle"))
+        # Chosen on the validation rows, then fitted to them, too: it knows their answers.
         assert errors["knn"] <= mse(usual.predict(x), y)
 
 
 def made_up_run(ours, best):
     methods = {name: {"mse": 2 * best, "accuracy": 0.5} for name in METHODS}
     methods["knn"]["mse"], methods["modimpute"]["mse"] = best, ours
-    strip = {"methods": methods, "fusion_accuracy": 0.75}
+    strip = {"methods": methods, "fusion_accuracy": 0.75, "shares": {"kernel": ours / 4}}
     return {"seconds": 1.0, "complete_accuracy": 1.0, "strips": dict.fromkeys(STRIPS, strip)}
 
 
@@ -96,6 +103,8 @@ class TestReport:
         assert left["methods"]["modimpute"]["mse"]["mean"] == 2.0
         assert left["methods"]["mean"]["mse"]["mean"] == 6.0
         assert left["fusion_accuracy"]["mean"] == 0.75
+        assert left["shares"]["kernel"]["mean"] == 0.5
+        assert "Shares, left strip: 50% kernel" in closing_lines(summary)
 
     def test_an_interrupted_write_leaves_the_old_file(self, tmp_path):
         path = tmp_path / "report.json"

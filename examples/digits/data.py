@@ -35,17 +35,30 @@ class Split:
     test: Part
 
 
-def load_split(seed: int) -> Split:
-    """The test rows are the same for every seed; the seed splits the rest 80 : 20."""
+def load_split(seed: int, *, development: bool = False) -> Split:
+    """The test rows are the same for every seed; the seed splits the rest 80 : 20.
+
+    ``development``: the validation rows are tested, and what is left is split again.
+    """
     digits = load_digits()
     images, labels = (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=TEST_SIZE, stratify=labels, random_state=0
     )
-    train, validation = train_test_split(
-        rest, test_size=0.2, stratify=labels[rest], random_state=seed
-    )
+    if development:
+        rest, test = _split(rest, labels, seed)
+    train, validation = _split(rest, labels, seed)
     return Split(*(Part(rows, images[rows], labels[rows]) for rows in (train, validation, test)))
+
+
+def _split(rows: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = train_test_split(rows, test_size=0.2, stratify=labels[rows], random_state=seed)
+    return first, second
+
+
+def together(first: Part, second: Part) -> Part:
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Part(*(np.concatenate(pair) for pair in pairs))
 
 
 def source_pixels(images: np.ndarray, missing: str) -> np.ndarray:

@@ -20,11 +20,13 @@ from rich.progress import (
 
 import modimpute
 from examples.digits.data import STRIPS, load_split
-from examples.digits.evaluation import evaluate, impute
+from examples.digits.evaluation import evaluate
 from examples.digits.model import ModelConfig
+from examples.digits.recipe import fit, impute
 from examples.digits.report import closing_lines, draw, summarize, table, write_json
 from examples.digits.training import TrainingConfig, train
 
+FIT = 300  # steps of a progress bar that one strip's ensemble is worth
 QUICK = (
     ModelConfig(model_dim=16, num_heads=2, ensemble_layers=1, fusion_dim=16),
     TrainingConfig(steps=40, evaluations=2),
@@ -57,7 +59,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seeds = range(options.seed, options.seed + options.seeds)
     try:
         with _progress(console) as progress:
-            bar = progress.add_task("", total=len(seeds) * (config.steps + len(STRIPS)))
+            bar = progress.add_task(
+                "", total=len(seeds) * (config.steps + len(STRIPS) * (FIT + 1))
+            )
             for seed in seeds:
                 _run_seed(seed, options, sizes, config, report, progress, bar)
     except KeyboardInterrupt:
@@ -85,15 +89,20 @@ def _run_seed(
         progress.advance(bar)
 
     start, device = time.perf_counter(), torch.device(options.device)
-    split = load_split(seed)
-    part = split.validation if options.validation else split.test
+    split = load_split(seed, development=options.validation)
+    part = split.test
     progress.update(bar, description=f"seed {seed}: training")
     model, history = train(split, seed, sizes, config, device, advance)
+    ensembles = {}
+    for missing in STRIPS:
+        progress.update(bar, description=f"seed {seed}: fitting {missing}")
+        ensembles[missing] = fit(split, missing, seed, device, quick=options.quick)
+        progress.advance(bar, FIT)
     progress.update(bar, description=f"seed {seed}: comparing")
-    results = evaluate(model, split, part, device, advance)
+    results = evaluate(model, ensembles, split, part, device, advance)
     seconds = round(time.perf_counter() - start, 1)
     if not report["seeds"]:
-        pixels = {name: impute(model, part, name, device)[0] for name in STRIPS}
+        pixels = {name: impute(ensembles[name], part, name, device) for name in STRIPS}
         draw(options.out / "digits.png", part, pixels)
     report["seeds"].append({"seed": seed, "seconds": seconds, **results, "history": history})
     report["summary"] = summarize(report["seeds"])

@@ -55,6 +55,10 @@ def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             },
             "ratio": statistics(ratios[missing]),
             "fusion_accuracy": statistics(result["fusion_accuracy"] for result in results),
+            "shares": {
+                name: statistics(result["shares"].get(name, 0.0) for result in results)
+                for name in results[0]["shares"]
+            },
         }
     per_seed = [geometric_mean(values) for values in zip(*ratios.values(), strict=True)]
     return {
@@ -80,7 +84,7 @@ def table(summary: Mapping[str, Any], title: str) -> Table:
     out.add_row("reconstruction MSE")
     for name in METHODS:
         add(name, (strip["methods"][name]["mse"] for strip in strips), 4)
-    add("ratio to best other", (strip["ratio"] for strip in strips), 3)
+    add("modimpute / best classical", (strip["ratio"] for strip in strips), 3)
     out.add_section()
     out.add_row("accuracy")
     for name in METHODS:
@@ -90,7 +94,12 @@ def table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    shares = []
+    for missing, strip in summary["strips"].items():
+        said = [f"{share['mean']:.0%} {name}" for name, share in strip["shares"].items()]
+        shares.append(f"Shares, {missing} strip: {', '.join(said)}")
     return [
+        *shares,
         f"Geometric mean of the three ratios: {_cell(summary['ratio_geometric_mean'], 3)}",
         f"Accuracy of the classifier on complete images: {_cell(summary['complete_accuracy'], 3)}",
     ]

@@ -15,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from modimpute import (
     CrossModalAttentionFusion,
+    KernelTranslator,
     ModalityImputer,
     ModalityTranslator,
+    RetrievalTranslator,
     TranslatorEnsemble,
     consistency_loss,
 )
@@ -24,7 +26,7 @@ from modimpute import (
 LIMIT = 100.0  # seconds: a process that waits for the other one for ever is ended
 SIZES = {"model_dim": 8, "num_heads": 2, "num_layers": 1, "dropout": 0.0}
 STEPS = 3
-KINDS = ("ensemble", "unaligned", "nested", "fusion", "imputer")
+KINDS = ("ensemble", "unaligned", "nested", "fusion", "imputer", "memories")
 WAYS = ("ddp", "fsdp", "fsdp of a part")
 
 
@@ -35,9 +37,17 @@ def build(kind):
     if kind == "imputer":
         return ModalityImputer({"a": 3, "b": 2}, num_slots=3, **SIZES, num_places=3)
     translators = {
-        "a": ModalityTranslator(3, 4, **SIZES, aligned=kind == "ensemble"),
-        "b": ModalityTranslator(2, 4, **SIZES, aligned=kind == "ensemble"),
+        "a": ModalityTranslator(3, 4, **SIZES, aligned=kind in ("ensemble", "memories")),
+        "b": ModalityTranslator(2, 4, **SIZES, aligned=kind in ("ensemble", "memories")),
     }
+    if kind == "memories":
+        dims = {"a": 3, "b": 2}
+        told = {name: torch.randn(6, 4, dim) for name, dim in dims.items()}
+        view = {"memory_size": 6, "source_places": 4, "target_places": 4}
+        retrieval = RetrievalTranslator(dims, 4, key_dim=4, hidden_dim=4, **view)
+        kernel = KernelTranslator(dims, 4, steps=2, **view)
+        translators["retrieval"] = retrieval.remember(told, torch.randn(6, 4, 4))
+        translators["kernel"] = kernel.fit(told, torch.randn(6, 4, 4))
     if kind == "nested":
         translators = {
             "ab": TranslatorEnsemble(translators, 4, **SIZES),

@@ -13,7 +13,13 @@ from sklearn.metrics import r2_score
 from sklearn.neighbors import KNeighborsRegressor
 
 from examples.benchmarks import learning_curve, prepare
-from examples.benchmarks.imputation import __main__ as command, classical, experiment, windows
+from examples.benchmarks.imputation import (
+    __main__ as command,
+    ablation,
+    classical,
+    experiment,
+    windows,
+)
 from examples.benchmarks.imputation.autoencoder import ResidualAutoencoder
 from examples.benchmarks.imputation.data import load
 from examples.benchmarks.imputation.methods import METHODS, OURS
@@ -22,6 +28,7 @@ from examples.benchmarks.imputation.parts import join
 from examples.benchmarks.imputation.report import markdown, summarize, write_json
 from examples.benchmarks.imputation.scoring import Scorer, error, standard_error, summary
 from examples.benchmarks.imputation.training import train
+from modimpute._weights import Weights
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MODIMPUTE_DATA", ROOT.parent / "shared" / "data"))
@@ -287,6 +294,23 @@ def test_targets_are_hidden_and_missing_sources_are_answered(name, tmp_path, mon
     assert answers[0].shape == (12, 4, 2)
     assert answers[0].isfinite().all()
     assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+def test_parts_are_taken_away(file, monkeypatch):
+    monkeypatch.setattr("modimpute._training.STEPS", 5)
+    choose = Weights.choose
+    data = load(file, "ab")
+    errors = ablation.ablate(data, "b", 0)
+    assert Weights.choose is choose
+    assert set(errors) == {ablation.KEPT, ablation.SCALES, *ablation.PARTS}
+    # b is linear in a: without the kernels, which know it, nobody does as well.
+    assert errors[ablation.KEPT] < 0.02
+    assert errors["both kernels"] > 3 * errors[ablation.KEPT]
+    assert errors["network"] < 1.5 * errors[ablation.KEPT] + 1e-3
+    row = {"set": "x", "target": "b", "seed": 0} | errors
+    cells = [list(column.cells) for column in ablation.table([row, row]).columns]
+    ratio = errors["retrieval"] / errors[ablation.KEPT]
+    assert cells[0].index("retrieval") == cells[1].index(f"{ratio:.3f}")
 
 
 class TestScoring:

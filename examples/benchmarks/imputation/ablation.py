@@ -1,0 +1,157 @@
+"""python -m examples.benchmarks.imputation.ablation: what is each part of the recipe worth?
+
+Each target of the sets with signal is fitted once; a part is taken away by choosing the weights of
+the others on what was said of the samples that were held out. "learned scales" is fitted anew: all
+features of a source count alike then.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from examples.benchmarks.imputation.data import DataSet, load
+from examples.benchmarks.imputation.parts import join
+from examples.benchmarks.imputation.report import write_json
+from examples.benchmarks.imputation.scoring import error
+from examples.benchmarks.imputation.sets import SETS, found
+from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
+from modimpute._defaults import default_translators
+from modimpute._weights import Evidence, Weights
+
+# What is taken away: all members whose names begin so.
+PARTS = {
+    "kernel": ("kernel",),
+    "projected kernel": ("projected",),
+    "both kernels": ("kernel", "projected"),
+    "retrieval": ("retrieval",),
+    "network": ("transformer",),
+}
+SCALES = "learned scales"
+KEPT = "nothing"
+
+Found = list[tuple[dict[int, Evidence], float]]
+
+
+@contextmanager
+def evidence() -> Iterator[Found]:
+    """Keeps what the weights are chosen by."""
+    kept: Found = []
+    choose = Weights.choose
+
+    def watched(self: Weights, found: dict[int, Evidence], mean: torch.Tensor, guard: float):
+        kept.append((found, guard))
+        choose(self, found, mean, guard)
+
+    Weights.choose = watched  # type: ignore[method-assign]
+    try:
+        yield kept
+    finally:
+        Weights.choose = choose  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def weigh_without(ensemble: TranslatorEnsemble, found: Found, prefixes: tuple[str, ...]) -> None:
+    """Chooses the weights of the members that do not begin so; the others get none."""
+    [(rows, guard)] = found
+    names = ensemble.weighing.members
+    left = [i for i, name in enumerate(names) if not name.startswith(prefixes)]
+    for row, known in rows.items():
+        some = Evidence(len(left), known.moments)
+        some.products, some.moments = known.products[left][:, left], known.moments[left]
+        some.power = known.power
+        ensemble.weighing.weight[row] = 0.0
+        ensemble.weighing.weight[row, left] = some.weights(guard).to(ensemble.weighing.weight)
+
+
+def ablate(data: DataSet, target: str, seed: int) -> dict[str, float]:
+    """Returns the error with nothing taken away, and without each part."""
+    train, validation = data.split(seed)
+    part = join(train, validation)
+    others = [name for name in sorted(part.modalities) if name != target]
+    sources = {name: part.modalities[name] for name in others}
+    options = {
+        "valid": {name: part.valid[name] for name in others},
+        "target_valid": part.valid[target],
+        "validation": torch.arange(len(part)) >= len(train),
+        "seed": seed,
+    }
+    rows = np.flatnonzero(data.test.has([target]))
+    asked = {name: data.test.modalities[name] for name in others}
+    there = {name: data.test.valid[name] for name in others}
+
+    @torch.no_grad()
+    def measure(ensemble: TranslatorEnsemble) -> float:
+        said = ensemble(asked, valid=there, target_valid=data.test.exists[target])
+        return error(data.test, {target: said}, rows)
+
+    with evidence() as found:
+        ensemble = fit_ensemble(sources, part.modalities[target], **options)
+    errors = {KEPT: measure(ensemble)}
+    for name, prefixes in PARTS.items():
+        weigh_without(ensemble, found, prefixes)
+        errors[name] = measure(ensemble)
+    torch.manual_seed(seed)
+    members = default_translators(sources, part.modalities[target], ensemble.aligned)
+    for member in members.values():
+        if isinstance(member, KernelTranslator):
+            member.steps = 0
+    options["translators"] = members
+    errors[SCALES] = measure(fit_ensemble(sources, part.modalities[target], **options))
+    return errors
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(options.threads)
+    here, missing = found(options.all)
+    for name in missing:
+        print(f"{name} is not in {options.all}: python -m examples.benchmarks.prepare {name}")
+    report: dict[str, Any] = {"rows": []}
+    for name in [name for name in here if SETS[name].signal]:
+        own = here[name]
+        zeros = own.get("zeros_are_real", False)
+        data = load(own["data"], own.get("modalities", ()), "labels", None, zeros)
+        for target in own.get("targets", data.modalities):
+            for seed in range(options.seeds):
+                errors = ablate(data, target, seed)
+                report["rows"].append({"set": name, "target": target, "seed": seed} | errors)
+                if options.json:
+                    write_json(options.json, report)
+    Console().print(table(report["rows"]))
+    return report
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """How many times larger the error is without each part: geometric mean and range."""
+    out = Table(title="error without a part / with all")
+    for column in ("without", "geometric mean", "least", "most"):
+        out.add_column(column, justify="left" if column == "without" else "right")
+    for name in (*PARTS, SCALES):
+        ratios = np.array([row[name] / row[KEPT] for row in rows])
+        values = (np.exp(np.log(ratios).mean()), ratios.min(), ratios.max())
+        out.add_row(name, *(f"{value:.3f}" for value in values))
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmarks.imputation.ablation", description=__doc__
+    )
+    add = parser.add_argument
+    add("--all", type=Path, default=Path("data"), help="folder of the sets (see prepare)")
+    add("--seeds", type=int, default=1, help="how many seeds to run")
+    add("--threads", type=int, default=1, help="of PyTorch (default: 1)")
+    add("--json", type=Path, metavar="OUT", help="file of the errors")
+    run(parser.parse_args(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

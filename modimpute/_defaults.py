@@ -45,6 +45,9 @@ def default_translators(
         )
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
     members["transformer"] = _transformer(dims, dim, length, aligned, place)
+    if not windows and max(length, *lengths.values()) > 1:
+        # Where steps are compared, two networks disagree enough to be worth their time.
+        members["second transformer"] = _transformer(dims, dim, length, aligned, place)
     return members
 
 

@@ -306,7 +306,7 @@ def test_parts_are_taken_away(file, monkeypatch):
     # b is linear in a: without the kernels, which know it, nobody does as well.
     assert errors[ablation.KEPT] < 0.02
     assert errors["both kernels"] > 3 * errors[ablation.KEPT]
-    assert errors["network"] < 1.5 * errors[ablation.KEPT] + 1e-3
+    assert errors["networks"] < 1.5 * errors[ablation.KEPT] + 1e-3
     row = {"set": "x", "target": "b", "seed": 0} | errors
     cells = [list(column.cells) for column in ablation.table([row, row]).columns]
     ratio = errors["retrieval"] / errors[ablation.KEPT]

@@ -32,7 +32,8 @@ PARTS = {
     "projected kernel": ("projected",),
     "both kernels": ("kernel", "projected"),
     "retrieval": ("retrieval",),
-    "network": ("transformer",),
+    "second network": ("second",),
+    "networks": ("transformer", "second"),
 }
 SCALES = "learned scales"
 KEPT = "nothing"

@@ -57,7 +57,8 @@ def fit_ensemble(
     projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
     once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
     :class:`TranslatorEnsemble` with a further transformer (two of other sequences), which gains
-    the more samples there are. Samples that lack the target are left out; what is missing of the sources is not read.
+    the more samples there are. Samples that lack the target are left out; what is missing of
+    the sources is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
     given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.

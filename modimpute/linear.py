@@ -17,7 +17,7 @@ class LinearTranslator(Remembering):
               \rVert^2 + \lambda_S \lVert W \rVert^2
 
     where :math:`x` are the standardised features of the sources, side by side, and each subset
-    :math:`S` of the sources that a sample may have is solved for by itself (beyond 4 sources:
+    :math:`S` of the sources that a sample may have is solved for by itself (beyond 5 sources:
     all of them, all but one, and single ones; a sample is served by the largest one that it has
     all sources of). The penalty :math:`\lambda_S` is the one that errs least when each example
     is left out in turn, in closed form, and on the validation samples.

@@ -2,6 +2,7 @@
 
 from modimpute.batching import collate_modalities, valid_from_lengths
 from modimpute.consistency import ConsistencyLoss, consistency_loss
+from modimpute.donor import DonorMatching
 from modimpute.dropout import ModalityDropout
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.fusion import CrossModalAttentionFusion
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConsistencyLoss",
     "CrossModalAttentionFusion",
+    "DonorMatching",
     "KernelTranslator",
     "LinearTranslator",
     "ModalityDropout",

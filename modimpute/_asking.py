@@ -9,14 +9,32 @@ from modimpute._checks import check_batch, check_shape, check_valid, check_valid
 from modimpute._members import Member, source_dims
 from modimpute._subsets import who_has
 from modimpute._valid import keep
+from modimpute._weights import DONORS, MEAN
+from modimpute.donor import DonorMatching
 
 
 def check_widths(members: list[Member], target_dim: int) -> None:
     """Raises unless members can be added up."""
     for member in members:
+        if member.name in (DONORS, MEAN):
+            rule = f"translators must have other names than {DONORS!r} and {MEAN!r}, whose shares"
+            raise ValueError(f"{rule} are shown beside theirs, however: {member.name!r}")
         if member.width != target_dim:
             rule = f'translators must have target_dim={target_dim} (combination="weights")'
             raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
+
+
+def check_donors(donors: object, target_dim: int, combination: str) -> None:
+    """Raises unless the donors' values can stand for the weighted sum of the members."""
+    if donors is None:
+        return
+    if not isinstance(donors, DonorMatching):
+        rule = "donors must be a DonorMatching, or None"
+        raise TypeError(f"{rule}, however: {type(donors).__name__}")
+    if combination != "weights" or donors.target_dim != target_dim:
+        rule = f'donors must have target_dim={target_dim}, beside combination="weights"'
+        fact = f"target_dim={donors.target_dim}, combination={combination!r}"
+        raise ValueError(f"{rule}, however: {fact}")
 
 
 def check_said(

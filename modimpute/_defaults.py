@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.kernel import KernelTranslator
 from modimpute.retrieval import RetrievalTranslator
@@ -49,6 +50,21 @@ def default_translators(
         # Where steps are compared, two networks disagree enough to be worth their time.
         members["second transformer"] = _transformer(dims, dim, length, aligned, place)
     return members
+
+
+def default_donors(target: Tensor, aligned: bool) -> DonorMatching | None:
+    """Whole samples are donors: not of windows, whose steps no other sample has as they are."""
+    size, length, dim = target.shape
+    if (aligned and length >= LONG) or length * dim > WIDE:
+        return None
+    return DonorMatching(
+        dim,
+        memory_size=min(size, MEMORY),
+        target_places=length,
+        aligned=aligned,
+        device=target.device,
+        dtype=target.dtype,
+    )
 
 
 def _transformer(

@@ -126,6 +126,10 @@ class Examples(nn.Module):
 
     def answers(self, y: Tensor, length: int, exists: Tensor | None) -> Tensor:
         """Returns what was said of examples ``(B, E, steps * D)`` step by step, ``(B, L, D)``."""
+        return self.target.restore(self.steps_of(y, length, exists), None, EPS)
+
+    def steps_of(self, y: Tensor, length: int, exists: Tensor | None) -> Tensor:
+        """Returns the same, standardised; zero where no example says anything."""
         y = y.view(y.shape[0], y.shape[1], self.target_steps, self.target_dim)
         if self.window is None:
             steps = torch.arange(length, device=y.device).unsqueeze(0)
@@ -134,10 +138,8 @@ class Examples(nn.Module):
             else:
                 span = _span(exists, length)
                 places = _same_time(steps, span, (0, self.target_steps))
-            y = _take(y[:, 0], places)
-        else:
-            y = self._overlap(y, exists)
-        return self.target.restore(y, None, EPS)
+            return _take(y[:, 0], places)
+        return self._overlap(y, exists)
 
     def _lengths(
         self, name: str, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from modimpute._evidence import moments
 from modimpute._members import Member
-from modimpute._weights import moments
 from modimpute.consistency import consistency_loss
 
 EPOCHS = 8  # at least

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_sequence, check_valid
+from modimpute._evidence import moments
 from modimpute._subsets import Subset
-from modimpute._weights import Weights, gather, moments
+from modimpute._weights import Weights, gather, gather_donors
+from modimpute.donor import DonorMatching
 
 
 class Weighable(nn.Module):
@@ -21,12 +23,17 @@ class Weighable(nn.Module):
 
     @property
     def weights(self) -> dict[Subset, dict[str, float]]:
-        """The share of each member, and of the mean, for each subset of the sources.
+        """The share of each member, of donors and of the mean, for each subset of the sources.
 
         With ``combination="weights"``; beyond 6 sources, for one subset of each size.
         """
         self._check_weights("weights")
         return self.weighing.shares()
+
+    @property
+    def donors(self) -> DonorMatching | None:
+        """What draws the sum towards real values, with ``combination="weights"``."""
+        return self.weighing.donors if self.combination == "weights" else None
 
     @torch.no_grad()
     def fit_weights(
@@ -37,10 +44,12 @@ class Weighable(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         target_valid: Tensor | None = None,
         guard: float = 0.0,
+        tolerance: float = 0.0,
     ) -> Self:
         """Chooses the weights, and the mean, on samples that the members were not fitted to.
 
-        Every subset of the sources is tried on the samples that have it.
+        Every subset of the sources is tried on the samples that have it. Donors, if there are
+        any, must remember other samples: the training samples.
 
         Args:
             sources: The source modalities that there are.
@@ -50,6 +59,8 @@ class Weighable(nn.Module):
             guard: The share of the target's variance that must be explained for the weights to
                 count in full; below, they are shrunk in proportion. For samples of other groups
                 (speakers, subjects) than those that are to come, 0.2 is a good value.
+            tolerance: The share of the least error that may be given up to be drawn further to
+                donors, where they help at all.
 
         Returns:
             The module itself.
@@ -63,8 +74,11 @@ class Weighable(nn.Module):
         self.eval()
         arguments = (sources, target, valid or {}, there, units)
         evidence = gather(self.weighing, self.translate, *arguments)
-        self.train(was_training)
         self.weighing.choose(evidence, units[0], guard)
+        if self.donors is not None:
+            found = gather_donors(self.weighing, self.translate, *arguments)
+            self.weighing.choose_donors(found, guard, tolerance)
+        self.train(was_training)
         return self
 
     def _check_weights(self, what: str) -> None:

@@ -1,55 +1,83 @@
 """The combination of an ensemble by weights that add up to one, the mean's among them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modimpute._evidence import Evidence, Units
 from modimpute._subsets import Subset, all_subsets
 from modimpute._valid import keep
+from modimpute.donor import DonorMatching
 
 FEW = 6  # up to so many sources each subset has weights of its own, beyond each number of them
-ITERATIONS = 500
 CHUNK = 512  # samples that are weighed at once
+DONORS, MEAN = "donors", "mean"  # beside the members, where shares are shown
 
-Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
+Asked = tuple[int, dict[str, Tensor], dict[str, Tensor | bool], Tensor, Tensor]
 
 
 class Weights(nn.Module):
-    """Adds members up: ``mean + sum_m weight_m (said_m - mean)``, the weights by who is there."""
+    """Adds members up: ``mean + sum_m weight_m (said_m - mean)``, the weights by who is there.
+
+    The sum is drawn towards its donors, by a share of theirs.
+    """
 
     weight: Tensor
     mean: Tensor
+    donors_share: Tensor
 
     def __init__(
         self,
         members: Sequence[str],
         sources: Sequence[str],
         target_dim: int,
+        donors: DonorMatching | None,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         self.members, self.sources = tuple(members), tuple(sources)
+        self.donors = donors
         self.each = len(self.sources) <= FEW
         rows = 2 ** len(self.sources) if self.each else len(self.sources) + 1
         for name, shape in (("weight", (rows, len(self.members))), ("mean", (target_dim,))):
             self.register_buffer(name, torch.empty(shape, device=device, dtype=dtype))
+        if donors is not None:
+            shares = torch.empty(rows, device=device, dtype=dtype)
+            self.register_buffer("donors_share", shares)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """All members count alike, and the mean is zero."""
+        """All members count alike, the donors do not, and the mean is zero."""
         self.weight.fill_(1 / len(self.members))
         self.mean.zero_()
+        if self.donors is not None:
+            self.donors_share.zero_()
 
     def forward(
         self,
         said: Mapping[str, Tensor],
         heard: Mapping[str, Tensor | None],
         has: Mapping[str, Tensor | bool],
+        target_valid: Tensor | None,
     ) -> Tensor:
         """Returns ``(B, L, target_dim)``; who is not heard leaves the share to the mean."""
+        total = self.add_up(said, heard, has)
+        if self.donors is not None:
+            row, share = self._row(has), self.donors_share.unsqueeze(-1)
+            share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
+            total = self.donors(total, valid=target_valid, share=share)
+        return total
+
+    def add_up(
+        self,
+        said: Mapping[str, Tensor],
+        heard: Mapping[str, Tensor | None],
+        has: Mapping[str, Tensor | bool],
+    ) -> Tensor:
+        """Returns what the members say, without donors."""
         row = self._row(has)
         weight = F.embedding(row, self.weight) if isinstance(row, Tensor) else self.weight[row]
         total = self.mean.view(1, 1, -1)
@@ -58,12 +86,20 @@ class Weights(nn.Module):
             total = total + share * keep(heard.get(name), x.to(self.mean.dtype) - self.mean)
         return total
 
-    def choose(self, evidence: Mapping[int, "Evidence"], mean: Tensor, guard: float) -> None:
+    def choose(self, evidence: Mapping[int, Evidence], mean: Tensor, guard: float) -> None:
         """Chooses the weights of the rows of which something is known."""
         self.reset_parameters()
         self.mean.copy_(mean)
         for row, found in evidence.items():
             self.weight[row] = found.weights(guard)
+
+    def choose_donors(
+        self, evidence: Mapping[int, Evidence], guard: float, tolerance: float
+    ) -> None:
+        """Chooses the donors' share, by what the way to them explains of what is left."""
+        self.donors_share.zero_()
+        for row, found in evidence.items():
+            self.donors_share[row] = found.share(guard, tolerance)
 
     def row(self, subset: Subset) -> int:
         """Returns the row of the weights for samples that have these sources."""
@@ -75,10 +111,15 @@ class Weights(nn.Module):
         """Returns the weights of members and mean by subset."""
         shares = {}
         for subset in self.subsets():
-            row = self.weight[self.row(subset)].tolist()
-            shares[subset] = dict(zip(self.members, row, strict=True)) | {
-                "mean": max(0.0, 1 - sum(row))
-            }
+            row = self.row(subset)
+            weight, given = self.weight[row], 0.0
+            if self.donors is not None:
+                given = float(self.donors_share[row])
+            kept = (weight * (1 - given)).tolist()
+            shares[subset] = dict(zip(self.members, kept, strict=True))
+            if self.donors is not None:
+                shares[subset][DONORS] = given
+            shares[subset][MEAN] = max(0.0, 1 - given - sum(kept))
         return shares
 
     def subsets(self) -> list[Subset]:
@@ -95,46 +136,39 @@ class Weights(nn.Module):
         return row
 
 
-class Evidence:
-    """What the weights of one row are chosen by: moments of members and target about the mean."""
+def _ask_all(
+    weighing: Weights,
+    translate: Callable[..., dict[str, Tensor]],
+    sources: Mapping[str, Tensor],
+    target: Tensor,
+    valid: Mapping[str, Tensor],
+    there: Tensor,
+) -> Iterator[Asked]:
+    """Asks the members for every subset of the sources, of the samples that have it.
 
-    def __init__(self, members: int, like: Tensor) -> None:
-        self.products = torch.zeros(members, members, dtype=torch.float64, device=like.device)
-        self.moments = torch.zeros(members, dtype=torch.float64, device=like.device)
-        self.power = torch.zeros((), dtype=torch.float64, device=like.device)
+    Yields the row, what they said, who has what, the target and where it exists.
+    """
+    for subset in weighing.subsets():
+        if not set(subset) <= set(sources):
+            continue
+        has = target.new_ones((len(target), 1), dtype=torch.bool)
+        for name in subset:
+            has = has & valid[name].any(-1, keepdim=True) if name in valid else has
+        chosen = (has.squeeze(-1) & there.any(-1)).nonzero().squeeze(-1)
+        everybody: dict[str, Tensor | bool] = {name: name in subset for name in weighing.sources}
+        for part in torch.split(chosen, CHUNK):
+            given = {name: sources[name][part] for name in subset}
+            shown = {name: valid[name][part] for name in subset if name in valid}
+            exists = there[part]
+            said = translate(given, valid=shown or None, target_valid=exists)
+            yield weighing.row(subset), said, everybody, target[part], exists
 
-    def add(self, said: Tensor, target: Tensor) -> None:
-        """Takes in what members said ``(n, members)`` and the target ``(n)``."""
-        said, target = said.double(), target.double()
-        self.products += said.mT @ said
-        self.moments += said.mT @ target
-        self.power += target.square().sum()
 
-    def __add__(self, other: "Evidence") -> "Evidence":
-        both = Evidence(len(self.moments), self.moments)
-        both.products = self.products + other.products
-        both.moments, both.power = self.moments + other.moments, self.power + other.power
-        return both
-
-    def weights(self, guard: float) -> Tensor:
-        """Returns the non-negative weights of sum at most one that err least.
-
-        With ``guard``, they are shrunk where less than this share of the variance is explained.
-        """
-        weight = torch.zeros_like(self.moments)
-        if not float(self.power) > 0:
-            return weight
-        step = 1 / torch.linalg.eigvalsh(self.products)[-1].clamp(min=1e-12)
-        ahead, pace = weight, 1.0
-        for _ in range(ITERATIONS):  # Beck and Teboulle, FISTA, 2009
-            new = _projected(ahead - step * (self.products @ ahead - self.moments))
-            faster = (1 + (1 + 4 * pace * pace) ** 0.5) / 2
-            ahead, pace = new + (pace - 1) / faster * (new - weight), faster
-            weight = new
-        if guard > 0:
-            gained = 2 * weight @ self.moments - weight @ self.products @ weight
-            weight = weight * (gained / self.power / guard).clamp(0, 1)
-        return weight
+def _nothing(
+    weighing: Weights, sources: Mapping[str, Tensor], members: int, like: Tensor
+) -> dict[int, Evidence]:
+    rows = [weighing.row(s) for s in weighing.subsets() if set(s) <= set(sources)]
+    return {row: Evidence(members, like) for row in rows}
 
 
 def gather(
@@ -147,44 +181,35 @@ def gather(
     units: Units,
 ) -> dict[int, Evidence]:
     """Returns what samples say about the weights of each row: every subset that they have."""
-    mean, scale = units
-    rows = {weighing.row(s): s for s in weighing.subsets() if set(s) <= set(sources)}
-    evidence = {row: Evidence(len(weighing.members), target) for row in rows}
-    for row, subset in rows.items():
-        has = target.new_ones((len(target), 1), dtype=torch.bool)
-        for name in subset:
-            has = has & valid[name].any(-1, keepdim=True) if name in valid else has
-        chosen = (has.squeeze(-1) & there.any(-1)).nonzero().squeeze(-1)
-        for part in torch.split(chosen, CHUNK):
-            given = {name: sources[name][part] for name in subset}
-            shown = {name: valid[name][part] for name in subset if name in valid}
-            exists, answer = there[part], (target[part] - mean) / scale
-            said = translate(given, valid=shown or None, target_valid=exists)
-            nothing = torch.zeros_like(answer)
-            columns = [
-                (said[name] - mean) / scale if name in said else nothing
-                for name in weighing.members
-            ]
-            evidence[row].add(
-                torch.stack([x[exists].flatten() for x in columns], -1), answer[exists].flatten()
-            )
+    (mean, scale), evidence = units, _nothing(weighing, sources, len(weighing.members), target)
+    for row, said, _, y, exists in _ask_all(weighing, translate, sources, target, valid, there):
+        nothing = torch.zeros_like(y)
+        columns = [
+            (said[name] - mean) / scale if name in said else nothing for name in weighing.members
+        ]
+        said_there = torch.stack([x[exists].flatten() for x in columns], -1)
+        evidence[row].add(said_there, ((y - mean) / scale)[exists].flatten())
     return evidence
 
 
-def moments(target: Tensor, there: Tensor) -> Units:
-    """Returns mean and deviation of the features over the steps that exist."""
-    count = there.sum().clamp(min=1)
-    mean = keep(there, target).sum((0, 1)) / count
-    spread = (keep(there, target - mean).square().sum((0, 1)) / count).sqrt()
-    return mean, torch.where(spread > 0, spread, 1.0)
+def gather_donors(
+    weighing: Weights,
+    translate: Callable[..., dict[str, Tensor]],
+    sources: Mapping[str, Tensor],
+    target: Tensor,
+    valid: Mapping[str, Tensor],
+    there: Tensor,
+    units: Units,
+) -> dict[int, Evidence]:
+    """Returns what samples say about the donors' share, once weights are chosen.
 
-
-def _projected(weight: Tensor) -> Tensor:
-    """Returns the nearest non-negative weights of sum at most one."""
-    positive = weight.clamp(min=0)
-    if float(positive.sum()) <= 1:
-        return positive
-    ordered = weight.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(weight) + 1, device=weight.device)
-    last = int((ordered > excess).sum()) - 1
-    return (weight - excess[last]).clamp(min=0)
+    Donors come from samples that are not among them.
+    """
+    (_, scale), evidence = units, _nothing(weighing, sources, 1, target)
+    assert weighing.donors is not None
+    for row, said, has, y, exists in _ask_all(weighing, translate, sources, target, valid, there):
+        total = weighing.add_up(said, {}, has)
+        drawn = weighing.donors(total, valid=exists)
+        toward = ((drawn - total) / scale)[exists].flatten()
+        evidence[row].add(toward.unsqueeze(-1), ((y - total) / scale)[exists].flatten())
+    return evidence

@@ -4,13 +4,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from modimpute._asking import ask, check_said, check_widths, who_is_heard
-from modimpute._checks import (
-    check_choice,
-    check_names,
-    check_sizes,
-    check_transformer,
-)
+from modimpute._asking import ask, check_donors, check_said, check_widths, who_is_heard
+from modimpute._checks import check_choice, check_names, check_sizes, check_transformer
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
 from modimpute._positions import Places, rotation, step_positions
@@ -19,6 +14,7 @@ from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
 from modimpute._weighable import Weighable
 from modimpute._weights import Weights
+from modimpute.donor import DonorMatching
 
 __all__ = ["TranslatorEnsemble"]
 
@@ -50,7 +46,7 @@ class TranslatorEnsemble(Weighable):
     :math:`S` of the sources has weights of its own (beyond 6: each number of them).
     :meth:`fit_weights` chooses them on held-out samples (before, all members count alike),
     :attr:`weights` shows them, and :func:`fit_ensemble` does all of it. A sample with no source
-    is answered with the mean.
+    is answered with the mean. With ``donors``, the sum is drawn towards real values like it.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
@@ -70,8 +66,9 @@ class TranslatorEnsemble(Weighable):
         attention_dropout: The dropout rate of the attention weights (above 0: slow).
         num_places: The number of first steps with a learned vector of their own, as in
             :class:`ModalityTranslator`.
-        device: The device of the parameters (not of the members).
-        dtype: The dtype of the parameters (not of the members).
+        donors: With weights: draws the sum towards real values of the target.
+        device: The device of the parameters (not of the members, not of the donors).
+        dtype: The dtype of the parameters (not of the members, not of the donors).
 
     Shape:
         - sources: mapping of names to :math:`(B, L_m, D_m)`, any floating dtype
@@ -117,6 +114,7 @@ class TranslatorEnsemble(Weighable):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         num_places: int = 0,
+        donors: DonorMatching | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -128,6 +126,7 @@ class TranslatorEnsemble(Weighable):
         members = [Member.of(n, translators[n], target_dim) for n in sorted(translators)]
         if combination == "weights":
             check_widths(members, target_dim)
+        check_donors(donors, target_dim, combination)
         super().__init__()
         self.target_dim, self.combination = target_dim, combination
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
@@ -141,7 +140,7 @@ class TranslatorEnsemble(Weighable):
         self.translators = ModuleMapping(translators)
         if combination == "weights":
             names = [member.name for member in members]
-            self.weighing = Weights(names, self.modalities, target_dim, device, dtype)
+            self.weighing = Weights(names, self.modalities, target_dim, donors, device, dtype)
             return
         self.inputs = ModuleMapping(
             {m.name: Input(m.width, model_dim, device, dtype) for m in members}
@@ -239,7 +238,8 @@ class TranslatorEnsemble(Weighable):
         target_valid: Tensor | None,
     ) -> Tensor:
         if self.combination == "weights":
-            return keep(target_valid, self.weighing(said, heard, has).to(self._like.dtype))
+            y: Tensor = self.weighing(said, heard, has, target_valid)
+            return keep(target_valid, y.to(self._like.dtype))
         parts = [self.inputs[n](said.get(n), heard.get(n)) for n in self.inputs.names]
         x = functools.reduce(torch.add, [vector for _, vector in parts])
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)

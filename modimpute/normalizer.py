@@ -212,6 +212,10 @@ class Moments(nn.Module):
         y = self._wide(x) * self._scale(eps) + self.residue + self.mean
         return keep(valid, y).to(self.mean.dtype)
 
+    def scaled(self, x: Tensor, eps: float) -> Tensor:
+        """Returns differences in the modality's units."""
+        return (self._wide(x) * self._scale(eps)).to(self.mean.dtype)
+
     def _scale(self, eps: float) -> Tensor:
         return torch.where(self.deviation > eps * self.mean.abs(), self.deviation, 1.0)
 

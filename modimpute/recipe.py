@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_batch, check_sequence, check_valid, check_valids
-from modimpute._defaults import default_translators
+from modimpute._defaults import default_donors, default_translators
+from modimpute._evidence import moments
+from modimpute._held_out import HeldOut
 from modimpute._members import Member
 from modimpute._training import Data, train
-from modimpute._weights import Evidence, gather, moments
 from modimpute.ensemble import TranslatorEnsemble
 
 __all__ = ["fit_ensemble"]
@@ -42,6 +43,7 @@ def fit_ensemble(
     groups: Tensor | None = None,
     translators: Mapping[str, nn.Module] | None = None,
     aligned: bool | None = None,
+    tolerance: float = 0.0025,
     seed: int = 0,
     progress: bool = False,
 ) -> TranslatorEnsemble:
@@ -57,8 +59,8 @@ def fit_ensemble(
     projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
     once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
     :class:`TranslatorEnsemble` with a further transformer (two of other sequences), which gains
-    the more samples there are. Samples that lack the target are left out; what is missing of
-    the sources is not read.
+    the more samples there are. Their sum is drawn towards real values like it (not where windows
+    are read). Samples that lack the target are left out; what the sources lack is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
     given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.
@@ -75,9 +77,11 @@ def fit_ensemble(
             if the same groups come again.
         translators: Members of your own, not fitted, of the target's width: those with ``fit``
             and ``remember`` are fitted by these, others are trained on the consistency loss.
-        aligned: Whether steps of sources and target belong together. Default: if all have one
-            length.
-        seed: The seed of all that is drawn (on a CPU), apart from your own members' first weights.
+        aligned: Whether steps belong together. Default: if all modalities have one length.
+        tolerance: The share of the least squared error on the held-out samples that may be given
+            up to be drawn further towards real values (:class:`DonorMatching`), where they
+            help. 0: none. Large: real values only, plausible rather than averaged.
+        seed: The seed of what is drawn (on a CPU), not of your own members' first weights.
         progress: Whether to show a progress bar, if rich is installed.
 
     Returns:
@@ -109,12 +113,12 @@ def fit_ensemble(
         >>> (ensemble(sources) - text).abs().max() < 0.01
         tensor(True)
         >>> {name: round(share, 1) for name, share in ensemble.weights["image", "sound"].items()}
-        {'linear': 1.0, 'mean': 0.0}
+        {'linear': 1.0, 'donors': 0.0, 'mean': 0.0}
     """
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
         data = _checked(sources, target, valid, target_valid)
-        return _fitted(data, validation, groups, translators, aligned, seed, progress)
+        return _fitted(data, validation, groups, translators, aligned, tolerance, seed, progress)
 
 
 def _fitted(
@@ -123,6 +127,7 @@ def _fitted(
     groups: Tensor | None,
     translators: Mapping[str, nn.Module] | None,
     aligned: bool | None,
+    tolerance: float,
     seed: int,
     progress: bool,
 ) -> TranslatorEnsemble:
@@ -139,13 +144,13 @@ def _fitted(
         translators,
         target.shape[-1],
         combination="weights",
+        donors=default_donors(target, aligned),
         device=target.device,
         dtype=target.dtype,
     ).eval()
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
-    units = moments(target[rows], data.there[rows])
-    evidence: dict[int, Evidence] = {}
+    found = HeldOut(moments(target[rows], data.there[rows]), 0.0 if groups is None else GUARD)
     with _progress(progress, (len(folds) + 1) * len(translators)) as advance:
         for number, held in enumerate(folds):
             for member in ensemble._members:
@@ -153,11 +158,8 @@ def _fitted(
                 module = ensemble.translators[member.name]
                 module.load_state_dict(fresh[member.name])
                 steps[member.name] = _fit(module, member, data, held, seed + number)
-            part = data.pick(held.nonzero().squeeze(-1))
-            arguments = (part.sources, part.target, part.valid, part.there, units)
-            for row, found in gather(ensemble.weighing, ensemble.translate, *arguments).items():
-                evidence[row] = evidence[row] + found if row in evidence else found
-        ensemble.weighing.choose(evidence, units[0], 0.0 if groups is None else GUARD)
+            found.add(ensemble, data, held, seed)
+        found.choose(ensemble, data, tolerance, seed)
         for member in ensemble._members:
             advance(member.name)
             module, own = ensemble.translators[member.name], data.of(member)

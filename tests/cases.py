@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modimpute import (
     ConsistencyLoss,
     CrossModalAttentionFusion,
+    DonorMatching,
     KernelTranslator,
     LinearTranslator,
     ModalityImputer,
@@ -161,6 +162,11 @@ class Case:
         return "reconstructed" in self.dims
 
     @property
+    def answers_steps(self):
+        """Whether the output has steps."""
+        return self.takes_target or self.name.startswith("donors") or self.name.endswith("none")
+
+    @property
     def learns(self):
         """Whether it has parameters."""
         return any(True for _ in built(self).parameters())
@@ -242,13 +248,20 @@ class FittedCase(Case):
                     self.remember(member, g)
         module = randomize(module)
         for name, buffer in module.named_buffers():
+            g = torch.Generator().manual_seed(2)
             if name.endswith("weighing.weight"):  # of the members, for each subset
-                buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(2)))
+                buffer.copy_(torch.rand(buffer.shape, generator=g))
                 buffer.div_(buffer.sum(-1, keepdim=True) + 0.5)
+            elif name.endswith("donors_share"):
+                buffer.copy_(torch.rand(buffer.shape, generator=g))
         return module
 
     def remember(self, member, generator):
         """Fits to examples that lack some modalities, of lengths that are not those of tests."""
+        if isinstance(member, DonorMatching):
+            target = torch.randn(12, 4, TARGET_DIM, generator=generator).to(member.memory)
+            member.remember(target, valid=torch.rand((12, 4), generator=generator) < 0.9)
+            return
         dims = member.source_dim if member.joint else {"source": member.source_dim}
         like = member.examples.target.mean
         shape, options = (12, 4), {"generator": generator}
@@ -345,6 +358,13 @@ def memory(kind, joint, *, device=None, dtype=None, target_dim=TARGET_DIM, align
     return make(dims, target_dim, aligned=aligned, device=device, dtype=dtype, **options, **view)
 
 
+def donors(*, device=None, dtype=None, aligned=True, target_places=1, **sizes):  # noqa: ARG001
+    """Returns donors that are fewer than there are samples, and that are soft."""
+    view = {"aligned": aligned, "target_places": target_places}
+    options = {"memory_size": 9, "temperature": 0.5, "device": device, "dtype": dtype}
+    return DonorMatching(TARGET_DIM, **view, **options)
+
+
 def weighted_ensemble(*, device=None, dtype=None, **sizes):
     """Returns an ensemble that adds up what single and joint members say, a network too."""
     place = {"device": device, "dtype": dtype}
@@ -352,7 +372,8 @@ def weighted_ensemble(*, device=None, dtype=None, **sizes):
         "pair": memory("projected", True, window=1, patch=1, **place),
         "audio": translator(DIMS["audio"], **sizes, **place),
     }
-    options = {**SIZES, **sizes, **place}
+    matching = donors(target_places=4, **place)
+    options = {**SIZES, **sizes, **place, "donors": matching}
     return TranslatorEnsemble(members, TARGET_DIM, combination="weights", **options)
 
 
@@ -433,6 +454,11 @@ def _examples(prefix, names, clocked):
     wholes = [*(f"sources.@{name}" for name in names), "target"]
     wholes += [f"lengths.@{name}" for name in names] if clocked else []
     return tuple(f"{prefix}examples.{whole}.{kind}" for whole in wholes for kind in kinds)
+
+
+def _donors(prefix=""):
+    own = ("memory", "available", "tau")
+    return (*(f"{prefix}{key}" for key in own), *_examples(prefix, (), False))
 
 
 def _memory(kind, names, prefix="", clocked=False):
@@ -623,7 +649,19 @@ WEIGHTED = [
             *_memory("projected", ("audio", "text"), "translators.@pair."),
             "weighing.weight",
             "weighing.mean",
+            "weighing.donors_share",
+            *_donors("weighing.donors."),
         ),
     )
 ]
-FITTED = [*MEMORIES, *WEIGHTED]
+DONORS = [
+    FittedCase(
+        f"donors-{'aligned' if aligned else 'unaligned'}",
+        functools.partial(donors, aligned=aligned, target_places=4),
+        {"source": TARGET_DIM},
+        {"source": "target"},
+        keys=_donors(),
+    )
+    for aligned in (True, False)
+]
+FITTED = [*MEMORIES, *WEIGHTED, *DONORS]

@@ -302,7 +302,7 @@ def test_parts_are_taken_away(file, monkeypatch):
     data = load(file, "ab")
     errors = ablation.ablate(data, "b", 0)
     assert Weights.choose is choose
-    assert set(errors) == {ablation.KEPT, ablation.SCALES, *ablation.PARTS}
+    assert set(errors) == {ablation.KEPT, ablation.DONORS, ablation.SCALES, *ablation.PARTS}
     # b is linear in a: without the kernels, which know it, nobody does as well.
     assert errors[ablation.KEPT] < 0.02
     assert errors["both kernels"] > 3 * errors[ablation.KEPT]

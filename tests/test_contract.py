@@ -34,6 +34,7 @@ each_case = pytest.mark.parametrize("case", [*CASES, *IMPUTERS, *FITTED], ids=st
 each_layer = pytest.mark.parametrize("case", [*LAYERS, *IMPUTERS], ids=str)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Not attributes: where the parameters are tells it.
+MODULES = {"translators", "donors"}  # arguments that are modules
 PLACEMENT = {"device", "dtype"}
 
 
@@ -72,12 +73,12 @@ class TestState:
         module = case.build()
         options = arguments(module)
         for name, value in options.items():
-            if name != "translators":  # modules
+            if name not in MODULES:
                 value = list(value) if isinstance(value, tuple) else value
                 assert json.loads(json.dumps(value)) == value
         twin = type(module)(**copy.deepcopy(options))
         assert arguments(twin).keys() == options.keys()
-        assert all(arguments(twin)[n] == v for n, v in options.items() if n != "translators")
+        assert all(arguments(twin)[n] == v for n, v in options.items() if n not in MODULES)
         shapes = {key: x.shape for key, x in module.state_dict().items()}
         assert {key: x.shape for key, x in twin.state_dict().items()} == shapes
         twin.load_state_dict(module.state_dict())

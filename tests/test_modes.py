@@ -22,6 +22,7 @@ GRAPHS = (
     "kernel-single-aligned-window",
     "retrieval-joint-unaligned-places",
     "ensemble-weights",
+    "donors-aligned",
 )
 DYNAMIC_GRAPHS = ("translator-aligned", "fusion-last-aligned", "ensemble-weights")
 ONNX_GRAPHS = ("translator-unaligned", "ensemble-mixed", "fusion-attention-unaligned")

@@ -22,6 +22,14 @@ SIGNATURES = {
     "CrossModalAttentionFusion.extra_repr": "(self)",
     "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.output_dim": "property",
+    "DonorMatching": (
+        "(target_dim, *, memory_size=2048, target_places=1, aligned=True, temperature=0.05, "
+        "device=None, dtype=None)"
+    ),
+    "DonorMatching.extra_repr": "(self)",
+    "DonorMatching.forward": "(self, reconstruction, *, valid=None, share=1.0)",
+    "DonorMatching.remember": "(self, target, *, valid=None, seed=0)",
+    "DonorMatching.reset_parameters": "(self)",
     "KernelTranslator": (
         "(source_dim, target_dim, *, key_dim=None, memory_size=2048, source_places=1, "
         "target_places=1, window=None, patch=0, aligned=True, steps=200, batch_size=512, "
@@ -101,13 +109,14 @@ SIGNATURES = {
     "TranslatorEnsemble": (
         "(translators, target_dim, *, combination='transformer', model_dim=64, num_heads=4, "
         "num_layers=2, "
-        "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, device=None, "
-        "dtype=None)"
+        "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, donors=None, "
+        "device=None, dtype=None)"
     ),
     "TranslatorEnsemble.combine": "(self, translations, *, available=None, target_valid=None)",
+    "TranslatorEnsemble.donors": "property",
     "TranslatorEnsemble.extra_repr": "(self)",
     "TranslatorEnsemble.fit_weights": (
-        "(self, sources, target, *, valid=None, target_valid=None, guard=0.0)"
+        "(self, sources, target, *, valid=None, target_valid=None, guard=0.0, tolerance=0.0)"
     ),
     "TranslatorEnsemble.forward": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
@@ -129,7 +138,7 @@ SIGNATURES = {
     ),
     "fit_ensemble": (
         "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
-        "translators=None, aligned=None, seed=0, progress=False)"
+        "translators=None, aligned=None, tolerance=0.0025, seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",

@@ -24,7 +24,8 @@ from examples.benchmarks.imputation.scoring import error
 from examples.benchmarks.imputation.sets import SETS, found
 from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
 from modimpute._defaults import default_translators
-from modimpute._weights import Evidence, Weights
+from modimpute._evidence import Evidence
+from modimpute._weights import Weights
 
 # What is taken away: all members whose names begin so.
 PARTS = {
@@ -35,6 +36,8 @@ PARTS = {
     "second network": ("second",),
     "networks": ("transformer", "second"),
 }
+NOBODY = ()
+DONORS = "donors"
 SCALES = "learned scales"
 KEPT = "nothing"
 
@@ -61,7 +64,7 @@ def evidence() -> Iterator[Found]:
 @torch.no_grad()
 def weigh_without(ensemble: TranslatorEnsemble, found: Found, prefixes: tuple[str, ...]) -> None:
     """Chooses the weights of the members that do not begin so; the others get none."""
-    [(rows, guard)] = found
+    rows, guard = found[-1]
     names = ensemble.weighing.members
     left = [i for i, name in enumerate(names) if not name.startswith(prefixes)]
     for row, known in rows.items():
@@ -99,6 +102,10 @@ def ablate(data: DataSet, target: str, seed: int) -> dict[str, float]:
     for name, prefixes in PARTS.items():
         weigh_without(ensemble, found, prefixes)
         errors[name] = measure(ensemble)
+    weigh_without(ensemble, found, NOBODY)
+    if ensemble.donors is not None:
+        ensemble.weighing.donors_share.zero_()
+    errors[DONORS] = measure(ensemble)
     torch.manual_seed(seed)
     members = default_translators(sources, part.modalities[target], ensemble.aligned)
     for member in members.values():
@@ -134,7 +141,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     out = Table(title="error without a part / with all")
     for column in ("without", "geometric mean", "least", "most"):
         out.add_column(column, justify="left" if column == "without" else "right")
-    for name in (*PARTS, SCALES):
+    for name in (*PARTS, DONORS, SCALES):
         ratios = np.array([row[name] / row[KEPT] for row in rows])
         values = (np.exp(np.log(ratios).mean()), ratios.min(), ratios.max())
         out.add_row(name, *(f"{value:.3f}" for value in values))

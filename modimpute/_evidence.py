@@ -1,0 +1,90 @@
+"""What held-out samples say about members: moments, and the weights that follow."""
+
+import torch
+from torch import Tensor
+
+from modimpute._valid import keep
+
+ITERATIONS = 500
+LEAST = 1e-6
+
+Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
+
+
+class Evidence:
+    """What the weights of one row are chosen by: moments of members and target about the mean."""
+
+    def __init__(self, members: int, like: Tensor) -> None:
+        self.products = torch.zeros(members, members, dtype=torch.float64, device=like.device)
+        self.moments = torch.zeros(members, dtype=torch.float64, device=like.device)
+        self.power = torch.zeros((), dtype=torch.float64, device=like.device)
+
+    def add(self, said: Tensor, target: Tensor) -> None:
+        """Takes in what members said ``(n, members)`` and the target ``(n)``."""
+        said, target = said.double(), target.double()
+        self.products += said.mT @ said
+        self.moments += said.mT @ target
+        self.power += target.square().sum()
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        both = Evidence(len(self.moments), self.moments)
+        both.products = self.products + other.products
+        both.moments, both.power = self.moments + other.moments, self.power + other.power
+        return both
+
+    def weights(self, guard: float) -> Tensor:
+        """Returns the non-negative weights of sum at most one that err least.
+
+        With ``guard``, they are shrunk where less than this share of the variance is explained.
+        """
+        weight = torch.zeros_like(self.moments)
+        if not float(self.power) > 0:
+            return weight
+        step = 1 / torch.linalg.eigvalsh(self.products)[-1].clamp(min=1e-12)
+        ahead, pace = weight, 1.0
+        for _ in range(ITERATIONS):  # Beck and Teboulle, FISTA, 2009
+            new = _projected(ahead - step * (self.products @ ahead - self.moments))
+            faster = (1 + (1 + 4 * pace * pace) ** 0.5) / 2
+            ahead, pace = new + (pace - 1) / faster * (new - weight), faster
+            weight = new
+        if guard > 0:
+            gained = 2 * weight @ self.moments - weight @ self.products @ weight
+            weight = weight * (gained / self.power / guard).clamp(0, 1)
+        return weight
+
+    def left(self, guard: float) -> float:
+        """Returns the share of the variance that the weighted members do not explain."""
+        weight = self.weights(guard)
+        gained = 2 * weight @ self.moments - weight @ self.products @ weight
+        return max(LEAST, 1 - float(gained / self.power)) if float(self.power) > 0 else 1.0
+
+    def share(self, guard: float, tolerance: float) -> Tensor:
+        """Returns the largest weight of one member that errs by at most ``tolerance`` more.
+
+        In shares of the least error. None, if it explains nothing.
+        """
+        free, kept = self.weights(0.0)[0], self.weights(guard)[0]
+        if not float(kept) > 0:
+            return kept
+        size = self.products[0, 0]
+        least = (self.power - self.moments[0].square() / size).clamp(min=0)
+        return (kept + kept / free * (tolerance * least / size).sqrt()).clamp(max=1)
+
+
+def moments(target: Tensor, there: Tensor) -> Units:
+    """Returns mean and deviation of the features over the steps that exist."""
+    count = there.sum().clamp(min=1)
+    mean = keep(there, target).sum((0, 1)) / count
+    spread = (keep(there, target - mean).square().sum((0, 1)) / count).sqrt()
+    return mean, torch.where(spread > 0, spread, 1.0)
+
+
+def _projected(weight: Tensor) -> Tensor:
+    """Returns the nearest non-negative weights of sum at most one."""
+    positive = weight.clamp(min=0)
+    if float(positive.sum()) <= 1:
+        return positive
+    ordered = weight.sort(descending=True).values
+    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(weight) + 1, device=weight.device)
+    last = int((ordered > excess).sum()) - 1
+    return (weight - excess[last]).clamp(min=0)

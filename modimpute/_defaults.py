@@ -53,9 +53,9 @@ def default_translators(
 
 
 def default_donors(target: Tensor, aligned: bool) -> DonorMatching | None:
-    """Whole samples are donors: not of windows, whose steps no other sample has as they are."""
+    """Whole samples are donors: no long ones, of which no two are alike."""
     size, length, dim = target.shape
-    if (aligned and length >= LONG) or length * dim > WIDE:
+    if length >= LONG or length * dim > WIDE:
         return None
     return DonorMatching(
         dim,

@@ -59,8 +59,9 @@ def fit_ensemble(
     projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
     once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
     :class:`TranslatorEnsemble` with a further transformer (two of other sequences), which gains
-    the more samples there are. Their sum is drawn towards real values like it (not where windows
-    are read). Samples that lack the target are left out; what the sources lack is not read.
+    the more samples there are. Their sum is drawn towards real values like it (of
+    targets of less than 16 steps). Samples that lack the target are left out; what the sources
+    lack is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
     given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.
@@ -71,10 +72,9 @@ def fit_ensemble(
         valid: Which source steps hold a real value. Default: all.
         target_valid: Which target steps hold a real value. Default: all.
         validation: Samples to hold out. Default: drawn.
-        groups: The number of each sample's group (speaker, subject), if the ensemble is to be
-            used on other groups: whole groups are held out, and where less than a fifth of the
-            variance is explained of them, the weights are shrunk in proportion. Do not give it
-            if the same groups come again.
+        groups: The number of each sample's group (speaker, subject), if other groups are to come
+            (not if the same ones do): whole groups are held out, and where less than a fifth of
+            the variance is explained of them, the weights are shrunk in proportion.
         translators: Members of your own, not fitted, of the target's width: those with ``fit``
             and ``remember`` are fitted by these, others are trained on the consistency loss.
         aligned: Whether steps belong together. Default: if all modalities have one length.

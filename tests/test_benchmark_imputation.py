@@ -455,6 +455,7 @@ class TestExperiment:
         assert abs(result["targets"]["y"]["ratio_std"] - 2 / 3 * 2**0.5) < 1e-9
         text = markdown({"digits": report | {"summary": result}})
         assert "| digits | x | 1.500 ± 0.707 | 0.750 ± 0.354 | 0.50 |" in text
+        assert "| digits | x | 0.500 | 0.500 | +0.000 ± 0.000 | 0.900 |" in text
         assert "Geometric mean of the ratios, sets with signal: 1.000" in text
 
     def test_all_sets_of_a_folder(self, tmp_path, capsys):

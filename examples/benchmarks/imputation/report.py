@@ -114,7 +114,9 @@ def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
             for n in METHODS
             if any(n == r["method"] for x in reports.values() for r in x["rows"])
         ]
-        last = ["ratio to the best other"] if value == "mse" else ["complete"]
+        last = (
+            ["ratio to the best other"] if value == "mse" else ["less the best other", "complete"]
+        )
         head = ["set", "missing", *names, *last]
         lines = [f"{what}:", "", "| " + " | ".join(head) + " |"]
         lines.append("|" + "---|" * 2 + "---:|" * (len(head) - 2))
@@ -126,15 +128,23 @@ def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
                     with_spread(cells[n]) if n in cells and None not in cells[n] else ""
                     for n in names
                 ]
+                ours = report["summary"]["targets"][target]
                 if value == "mse":
-                    compared = report["summary"]["targets"][target]
-                    texts.append("" if compared["ratio"] is None else f"{compared['ratio']:.2f}")
+                    texts.append("" if ours["ratio"] is None else f"{ours['ratio']:.2f}")
                 else:
                     complete = report["complete"][target]
+                    texts.append(_difference(ours))
                     texts.append("" if complete is None else f"{complete:.3f}")
                 lines.append("| " + " | ".join([data, target, *texts]) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, *_closing(reports)]) + "\n"
+
+
+def _difference(compared: Mapping[str, Any]) -> str:
+    """Ours less the best other method, and its standard error."""
+    if "score_difference" not in compared:
+        return ""
+    return f"{compared['score_difference']:+.3f} ± {compared['standard_error']:.3f}"
 
 
 def _closing(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -83,6 +83,13 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x) if torch.is_grad_enabled() else cast(Tensor, torch.ops.aten.gelu_(x))
 
 
+def added(x: Tensor, fresh: Tensor) -> Tensor:
+    """As ``x + fresh``; where no gradient is kept, in place: ``fresh`` must be nobody else's."""
+    if torch.is_grad_enabled() or fresh.dtype != x.dtype:  # autocast lowers one of them
+        return x + fresh
+    return fresh.add_(x)
+
+
 class Block(nn.Module):
     """A pre-norm transformer block: attention, then feed-forward, each with a residual path."""
 
@@ -124,9 +131,9 @@ class Block(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds what was read, then the feed-forward part."""
-        x = x + self._drop(attended)
+        x = added(x, self._drop(attended))
         hidden = gelu(self.feedforward_in(self.feedforward_norm(x)))
-        return x + self._drop(self.feedforward_out(self._drop(hidden)))
+        return added(x, self._drop(self.feedforward_out(self._drop(hidden))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

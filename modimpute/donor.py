@@ -179,7 +179,7 @@ class DonorMatching(nn.Module):
         squares = mask @ values.square().sum(-1).mT + wide.square().sum(-1) @ known.mT
         squares = squares - 2 * wide.flatten(1) @ values.flatten(1).mT
         distance = squares / (shared * self.target_dim).clamp(min=1)
-        scores = -distance / self.tau.to(dtype)
+        scores = -distance / self.tau.to(dtype).clamp(min=TINY)
         hidden = shared == 0
         weight = scores.masked_fill(hidden, torch.finfo(dtype).min).softmax(-1)
         weight = weight.masked_fill(hidden, 0.0)

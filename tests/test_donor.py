@@ -80,6 +80,13 @@ def test_without_memory_nothing_changes_and_a_bounded_one_takes_some():
     assert torch.equal(matching(x), x)
 
 
+def test_a_temperature_that_vanishes_in_half_precision():
+    real = torch.tensor([-1.0, 1.0]).view(2, 1, 1).half()
+    matching = DonorMatching(1, temperature=1e-9, dtype=torch.float16).remember(real)
+    assert matching.tau == 0
+    assert matching(torch.tensor([-1.0, 0.4]).view(2, 1, 1)).flatten().tolist() == [-1.0, 1.0]
+
+
 def test_the_share_is_what_the_way_explains():
     evidence = Evidence(1, torch.zeros(1))
     way = torch.tensor([[1.0], [2.0], [-1.0]])

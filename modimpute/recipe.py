@@ -2,7 +2,7 @@ import copy
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from modimpute._evidence import moments
 from modimpute._held_out import HeldOut
 from modimpute._members import Member
 from modimpute._training import Data, train
+from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 
 __all__ = ["fit_ensemble"]
@@ -42,6 +43,7 @@ def fit_ensemble(
     validation: Tensor | None = None,
     groups: Tensor | None = None,
     translators: Mapping[str, nn.Module] | None = None,
+    donors: DonorMatching | None = None,
     aligned: bool | None = None,
     tolerance: float = 0.0025,
     seed: int = 0,
@@ -77,6 +79,7 @@ def fit_ensemble(
             the variance is explained of them, the weights are shrunk in proportion.
         translators: Members of your own, not fitted, of the target's width: those with ``fit``
             and ``remember`` are fitted by these, others are trained on the consistency loss.
+        donors: Draws the sum towards real values. Default: with members of your own, none.
         aligned: Whether steps belong together. Default: if all modalities have one length.
         tolerance: The share of the least squared error on the held-out samples that may be given
             up to be drawn further towards real values (:class:`DonorMatching`), where they
@@ -113,45 +116,42 @@ def fit_ensemble(
         >>> (ensemble(sources) - text).abs().max() < 0.01
         tensor(True)
         >>> {name: round(share, 1) for name, share in ensemble.weights["image", "sound"].items()}
-        {'linear': 1.0, 'donors': 0.0, 'mean': 0.0}
+        {'linear': 1.0, 'mean': 0.0}
     """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be 0 or more, however: {tolerance}")
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
         data = _checked(sources, target, valid, target_valid)
-        return _fitted(data, validation, groups, translators, aligned, tolerance, seed, progress)
+        if aligned is None:
+            aligned = all(x.shape[1] == target.shape[1] for x in sources.values())
+        if translators is None:
+            translators = default_translators(data.sources, data.target, aligned)
+            donors = donors or default_donors(target, aligned)
+        place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}
+        options = {"combination": "weights", "donors": donors, **place}
+        ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)
+        _fit_all(ensemble.eval(), data, validation, groups, tolerance, seed, progress)
+        return ensemble.eval()
 
 
-def _fitted(
+def _fit_all(
+    ensemble: TranslatorEnsemble,
     data: Data,
     validation: Tensor | None,
     groups: Tensor | None,
-    translators: Mapping[str, nn.Module] | None,
-    aligned: bool | None,
     tolerance: float,
     seed: int,
     progress: bool,
-) -> TranslatorEnsemble:
-    target = data.target
-    _check_rows("validation", validation, torch.bool, target)
-    _check_rows("groups", groups, torch.int64, target)
+) -> None:
+    _check_rows("validation", validation, torch.bool, data.target)
+    _check_rows("groups", groups, torch.int64, data.target)
     rows = data.there.any(-1).nonzero().squeeze(-1)
     folds = _folds(rows, len(data), validation, groups, seed)
-    if aligned is None:
-        aligned = all(x.shape[1] == target.shape[1] for x in data.sources.values())
-    if translators is None:
-        translators = default_translators(data.sources, data.target, aligned)
-    ensemble = TranslatorEnsemble(
-        translators,
-        target.shape[-1],
-        combination="weights",
-        donors=default_donors(target, aligned),
-        device=target.device,
-        dtype=target.dtype,
-    ).eval()
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
-    found = HeldOut(moments(target[rows], data.there[rows]), 0.0 if groups is None else GUARD)
-    with _progress(progress, (len(folds) + 1) * len(translators)) as advance:
+    found = HeldOut(moments(data.target[rows], data.there[rows]), 0.0 if groups is None else GUARD)
+    with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
         for number, held in enumerate(folds):
             for member in ensemble._members:
                 advance(member.name)
@@ -170,7 +170,6 @@ def _fitted(
             else:
                 module.load_state_dict(fresh[member.name])
                 train(module, own, rows, rows[:0], seed, stop=steps[member.name])
-    return ensemble.eval()
 
 
 def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> int:

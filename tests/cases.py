@@ -1,5 +1,6 @@
 """Small modules and batches: one case per layer and kind, for laws that hold for all of them."""
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -293,7 +294,13 @@ def built(case, dtype=torch.float64, **options):
 
     Its parameters are the same numbers in every dtype.
     """
-    return case.build(**options).to(dtype)
+    return copy.deepcopy(_once(case, **options)).to(dtype)
+
+
+@functools.cache
+def _once(case, **options):
+    """Returns the module that all dtypes are copies of: two fits may differ in rounding."""
+    return case.build(**options)
 
 
 def flat(output):

@@ -115,7 +115,7 @@ def test_donors_help_where_the_truth_is_one_of_few():
     sources, target = two_points(400)
     member = {"text": LinearTranslator(1, 2)}
     held, (asked, truth) = torch.arange(400) >= 200, two_points(2000, seed=1)
-    options = {"translators": member, "validation": held}
+    options = {"translators": member, "validation": held, "donors": DonorMatching(2)}
     plain = fit_ensemble(sources, target, **options, tolerance=0)
     share = plain.weights["text",]["donors"]
     assert share > 0.1
@@ -137,7 +137,8 @@ def test_donors_of_held_out_samples_are_others():
     g = torch.Generator().manual_seed(0)
     target = torch.randn(300, 1, 8, generator=g)
     sources = {"text": target[..., :4] + torch.randn(300, 1, 4, generator=g)}
-    ensemble = fit_ensemble(sources, target, translators={"text": LinearTranslator(4, 8)})
+    options = {"translators": {"text": LinearTranslator(4, 8)}, "donors": DonorMatching(8)}
+    ensemble = fit_ensemble(sources, target, **options)
     assert ensemble.weights["text",]["donors"] < 0.5
 
 
@@ -164,6 +165,8 @@ def test_mistakes():
     with pytest.raises(ValueError, match=r"valid must have shape \(1, 1\)"):
         DonorMatching(2)(torch.ones(1, 1, 2), valid=torch.ones(1, 2, dtype=torch.bool))
     member = {"text": LinearTranslator(1, 2)}
+    with pytest.raises(ValueError, match=r"tolerance must be 0 or more, however: -1"):
+        fit_ensemble(*two_points(9), translators=member, tolerance=-1)
     with pytest.raises(TypeError, match=r"donors must be a DonorMatching, or None, however: L"):
         TranslatorEnsemble(member, 2, combination="weights", donors=LinearTranslator(1, 2))
     for options in ({"combination": "weights"}, {}):

@@ -138,7 +138,7 @@ SIGNATURES = {
     ),
     "fit_ensemble": (
         "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
-        "translators=None, aligned=None, tolerance=0.0025, seed=0, progress=False)"
+        "translators=None, donors=None, aligned=None, tolerance=0.0025, seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",

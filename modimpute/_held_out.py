@@ -6,7 +6,7 @@ from torch import Tensor
 
 from modimpute._evidence import Evidence, Units
 from modimpute._training import Data
-from modimpute._weights import gather, gather_donors
+from modimpute._weights import ask_all, gather, gather_donors
 from modimpute.ensemble import TranslatorEnsemble
 
 SHARPNESS = 0.1  # of donors: their temperature, in shares of what is left of the variance
@@ -23,15 +23,15 @@ class HeldOut:
     def add(self, ensemble: TranslatorEnsemble, data: Data, held: Tensor, seed: int) -> None:
         """Asks the ensemble, whose members were fitted to the other samples."""
         part, others = (data.pick(rows.nonzero().squeeze(-1)) for rows in (held, ~held))
-        asked = (part.sources, part.target, part.valid, part.there, self.units)
         weighing, donors = ensemble.weighing, ensemble.donors
-        _add(self.members, gather(weighing, ensemble.translate, *asked))
-        weighing.choose(self.members, self.units[0], self.guard)
+        asked = (weighing, ensemble.translate, part.sources, part.target, part.valid, part.there)
+        _add(self.members, gather(weighing, ask_all(*asked), self.units))
         if donors is not None:
+            weighing.choose(self.members, self.units[0], self.guard)
             donors.remember(others.target, valid=others.there, seed=seed)
             left = min(found.left(self.guard) for found in self.members.values())
             donors.tau.fill_(SHARPNESS * left)
-            _add(self.donors, gather_donors(weighing, ensemble.translate, *asked))
+            _add(self.donors, gather_donors(weighing, ask_all(*asked), self.units))
 
     def choose(
         self, ensemble: TranslatorEnsemble, data: Data, tolerance: float, seed: int

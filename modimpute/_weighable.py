@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from modimpute._checks import check_sequence, check_valid
 from modimpute._evidence import moments
 from modimpute._subsets import Subset
-from modimpute._weights import Weights, gather, gather_donors
+from modimpute._weights import Weights, ask_all, gather, gather_donors
 from modimpute.donor import DonorMatching
 
 
@@ -72,11 +72,11 @@ class Weighable(nn.Module):
         check_valid("target_valid", there, tuple(steps), target.device)
         units, was_training = moments(target, there), self.training
         self.eval()
-        arguments = (sources, target, valid or {}, there, units)
-        evidence = gather(self.weighing, self.translate, *arguments)
+        asked = (self.weighing, self.translate, sources, target, valid or {}, there)
+        evidence = gather(self.weighing, ask_all(*asked), units)
         self.weighing.choose(evidence, units[0], guard)
         if self.donors is not None:
-            found = gather_donors(self.weighing, self.translate, *arguments)
+            found = gather_donors(self.weighing, ask_all(*asked), units)
             self.weighing.choose_donors(found, guard, tolerance)
         self.train(was_training)
         return self

@@ -1,6 +1,6 @@
 """The combination of an ensemble by weights that add up to one, the mean's among them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +136,7 @@ class Weights(nn.Module):
         return row
 
 
-def _ask_all(
+def ask_all(
     weighing: Weights,
     translate: Callable[..., dict[str, Tensor]],
     sources: Mapping[str, Tensor],
@@ -146,7 +146,8 @@ def _ask_all(
 ) -> Iterator[Asked]:
     """Asks the members for every subset of the sources, of the samples that have it.
 
-    Yields the row, what they said, who has what, the target and where it exists.
+    Yields the row, what they said, who has what, the target and where it exists: at least once
+    for each row, if only for no samples.
     """
     for subset in weighing.subsets():
         if not set(subset) <= set(sources):
@@ -164,52 +165,30 @@ def _ask_all(
             yield weighing.row(subset), said, everybody, target[part], exists
 
 
-def _nothing(
-    weighing: Weights, sources: Mapping[str, Tensor], members: int, like: Tensor
-) -> dict[int, Evidence]:
-    rows = [weighing.row(s) for s in weighing.subsets() if set(s) <= set(sources)]
-    return {row: Evidence(members, like) for row in rows}
-
-
-def gather(
-    weighing: Weights,
-    translate: Callable[..., dict[str, Tensor]],
-    sources: Mapping[str, Tensor],
-    target: Tensor,
-    valid: Mapping[str, Tensor],
-    there: Tensor,
-    units: Units,
-) -> dict[int, Evidence]:
+def gather(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
     """Returns what samples say about the weights of each row: every subset that they have."""
-    (mean, scale), evidence = units, _nothing(weighing, sources, len(weighing.members), target)
-    for row, said, _, y, exists in _ask_all(weighing, translate, sources, target, valid, there):
+    (mean, scale), evidence = units, dict[int, Evidence]()
+    for row, said, _, y, exists in asked:
         nothing = torch.zeros_like(y)
         columns = [
             (said[name] - mean) / scale if name in said else nothing for name in weighing.members
         ]
+        found = evidence.setdefault(row, Evidence(len(columns), y))
         said_there = torch.stack([x[exists].flatten() for x in columns], -1)
-        evidence[row].add(said_there, ((y - mean) / scale)[exists].flatten())
+        found.add(said_there, ((y - mean) / scale)[exists].flatten())
     return evidence
 
 
-def gather_donors(
-    weighing: Weights,
-    translate: Callable[..., dict[str, Tensor]],
-    sources: Mapping[str, Tensor],
-    target: Tensor,
-    valid: Mapping[str, Tensor],
-    there: Tensor,
-    units: Units,
-) -> dict[int, Evidence]:
+def gather_donors(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
     """Returns what samples say about the donors' share, once weights are chosen.
 
     Donors come from samples that are not among them.
     """
-    (_, scale), evidence = units, _nothing(weighing, sources, 1, target)
+    (_, scale), evidence = units, dict[int, Evidence]()
     assert weighing.donors is not None
-    for row, said, has, y, exists in _ask_all(weighing, translate, sources, target, valid, there):
+    for row, said, has, y, exists in asked:
         total = weighing.add_up(said, {}, has)
-        drawn = weighing.donors(total, valid=exists)
-        toward = ((drawn - total) / scale)[exists].flatten()
-        evidence[row].add(toward.unsqueeze(-1), ((y - total) / scale)[exists].flatten())
+        toward = ((weighing.donors(total, valid=exists) - total) / scale)[exists].flatten()
+        found = evidence.setdefault(row, Evidence(1, y))
+        found.add(toward.unsqueeze(-1), ((y - total) / scale)[exists].flatten())
     return evidence

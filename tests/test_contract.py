@@ -33,8 +33,8 @@ import modimpute
 each_case = pytest.mark.parametrize("case", [*CASES, *IMPUTERS, *FITTED], ids=str)
 each_layer = pytest.mark.parametrize("case", [*LAYERS, *IMPUTERS], ids=str)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-# Not attributes: where the parameters are tells it.
 MODULES = {"translators", "donors"}  # arguments that are modules
+# Not attributes: where the parameters are tells it.
 PLACEMENT = {"device", "dtype"}
 
 

@@ -71,11 +71,16 @@ class Evidence:
         return (kept + kept / free * (tolerance * least / size).sqrt()).clamp(max=1)
 
 
-def moments(target: Tensor, there: Tensor) -> Units:
-    """Returns mean and deviation of the features over the steps that exist."""
+def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
+    """Returns mean and deviation of the features over the steps that exist.
+
+    The deviation is one for all of them unless they are to count alike.
+    """
     count = there.sum().clamp(min=1)
     mean = keep(there, target).sum((0, 1)) / count
     spread = (keep(there, target - mean).square().sum((0, 1)) / count).sqrt()
+    if not alike:
+        spread = spread.square().mean().sqrt().expand_as(spread)
     return mean, torch.where(spread > 0, spread, 1.0)
 
 

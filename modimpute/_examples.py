@@ -63,8 +63,12 @@ class Examples(nn.Module):
         valid: Mapping[str, Tensor],
         target: Tensor,
         target_valid: Tensor | None,
+        alike: bool,
     ) -> None:
-        """Takes the moments of the data, and forgets those of other data."""
+        """Takes the moments of the data, and forgets those of other data.
+
+        ``alike``: each feature of the target has a deviation of its own.
+        """
         for name, moments in self.sources.items():
             moments.reset_parameters()
             if name in sources:
@@ -77,6 +81,8 @@ class Examples(nn.Module):
                 moments.update(lengths, None if there is None else there.any(-1, keepdim=True))
         self.target.reset_parameters()
         self.target.update(target, target_valid)
+        if not alike:
+            self.target.pool()
 
     def features(
         self,

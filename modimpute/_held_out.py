@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from modimpute._data import Data
 from modimpute._evidence import Evidence, Units
-from modimpute._training import Data
 from modimpute._weights import ask_all, gather, gather_donors
+from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 
 SHARPNESS = 0.1  # of donors: their temperature, in shares of what is left of the variance
@@ -28,7 +29,7 @@ class HeldOut:
         _add(self.members, gather(weighing, ask_all(*asked), self.units))
         if donors is not None:
             weighing.choose(self.members, self.units[0], self.guard)
-            donors.remember(others.target, valid=others.there, seed=seed)
+            self._remember(donors, others, seed)
             left = min(found.left(self.guard) for found in self.members.values())
             donors.tau.fill_(SHARPNESS * left)
             _add(self.donors, gather_donors(weighing, ask_all(*asked), self.units))
@@ -40,7 +41,10 @@ class HeldOut:
         ensemble.weighing.choose(self.members, self.units[0], self.guard)
         if ensemble.donors is not None:
             ensemble.weighing.choose_donors(self.donors, self.guard, tolerance)
-            ensemble.donors.remember(data.target, valid=data.there, seed=seed)
+            self._remember(ensemble.donors, data, seed)
+
+    def _remember(self, donors: DonorMatching, data: Data, seed: int) -> None:
+        donors.remember(data.target, valid=data.there, standardize_target=data.alike, seed=seed)
 
 
 def _add(total: dict[int, Evidence], more: Mapping[int, Evidence]) -> None:

@@ -7,10 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from modimpute._checks import (
-    check_sequence,
-    check_sizes,
-)
+from modimpute._checks import check_sequence, check_sizes
 from modimpute._examples import Examples
 from modimpute._reading import Given, check_call, dims_and_places, named
 from modimpute._subsets import candidates, first_served, solved_subsets, who_has
@@ -123,6 +120,7 @@ class Remembering(nn.Module):
         valid: Given | None = None,
         target_valid: Tensor | None = None,
         validation: Tensor | None = None,
+        standardize_target: bool = True,
         seed: int = 0,
     ) -> Self:
         """Chooses everything that is to be chosen, and remembers the training samples.
@@ -135,6 +133,7 @@ class Remembering(nn.Module):
             validation: ``(B,)``, bool: samples that help to choose and are not remembered
                 (until :meth:`remember` is given them, too). Default: none; choices are made by
                 leave-one-out or, with a window, on every fifth sample.
+            standardize_target: As of :func:`fit_ensemble`.
             seed: The seed of what is drawn.
 
         Returns:
@@ -156,7 +155,8 @@ class Remembering(nn.Module):
         picked = {name: x[rows] for name, x in sources.items()}
         picked_valid = {name: v[rows] for name, v in valids.items()}
         picked_target = None if target_valid is None else target_valid[rows]
-        self.examples.observe(picked, picked_valid, target[rows], picked_target)
+        observed = (picked, picked_valid, target[rows], picked_target)
+        self.examples.observe(*observed, standardize_target)
         table = table_of(self.examples, sources, valids, target, target_valid)
         held = validation[table.owner]
         judged: Table | None = table.pick(held) if bool(held.any()) else None

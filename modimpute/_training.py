@@ -4,13 +4,12 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from modimpute._data import Data
 from modimpute._evidence import moments
-from modimpute._members import Member
 from modimpute.consistency import consistency_loss
 
 EPOCHS = 8  # at least
@@ -20,50 +19,6 @@ CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
 NOISE = 0.2  # of a feature's deviation
 AVERAGING = 0.99
-
-
-@dataclass(frozen=True)
-class Data:
-    """Sources and target of some samples, and what is there of them."""
-
-    sources: Mapping[str, Tensor]
-    valid: Mapping[str, Tensor]  # of all of them
-    target: Tensor
-    there: Tensor
-    joint: bool = True  # read as mappings, or as the one tensor that there is
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def read(self) -> Tensor | Mapping[str, Tensor]:
-        return self.sources if self.joint else next(iter(self.sources.values()))
-
-    @property
-    def read_valid(self) -> Tensor | Mapping[str, Tensor]:
-        return self.valid if self.joint else next(iter(self.valid.values()))
-
-    def pick(self, rows: Tensor) -> "Data":
-        """Returns some of the samples."""
-        sources, valid = ({n: x[rows] for n, x in y.items()} for y in (self.sources, self.valid))
-        return Data(sources, valid, self.target[rows], self.there[rows], self.joint)
-
-    def of(self, member: Member) -> "Data":
-        """Returns what a member reads."""
-        sources, valid = ({n: y[n] for n in member.dims} for y in (self.sources, self.valid))
-        return Data(sources, valid, self.target, self.there, member.joint)
-
-    def noisy(self, noise: Mapping[str, Tensor]) -> "Data":
-        """Returns the samples with noise in what is read."""
-        sources = {n: x + noise[n] * torch.randn_like(x) for n, x in self.sources.items()}
-        return Data(sources, self.valid, self.target, self.there, self.joint)
-
-    def ask(self, module: nn.Module, takes_target_valid: bool) -> Tensor:
-        """Returns what the module says."""
-        options = {"target_valid": self.there} if takes_target_valid else {}
-        length = self.target.shape[1]
-        out: Tensor = module(self.read, valid=self.read_valid, target_length=length, **options)
-        return out
 
 
 def train(
@@ -80,8 +35,8 @@ def train(
     options = inspect.signature(module.forward).parameters
     told = "target_valid" in options
     fitted = data.pick(rows)
-    # Errors are relative to a feature's deviation, and so is the noise.
-    scale = moments(fitted.target, fitted.there)[1]
+    # Errors are relative to the target's deviation, and noise to a feature's.
+    scale = moments(fitted.target, fitted.there, data.alike)[1]
     noise = {n: NOISE * moments(x, fitted.valid[n])[1] for n, x in fitted.sources.items()}
 
     def loss(part: Data, noise: Mapping[str, Tensor] | None = None) -> Tensor:

@@ -45,6 +45,7 @@ class Weighable(nn.Module):
         target_valid: Tensor | None = None,
         guard: float = 0.0,
         tolerance: float = 0.0,
+        standardize_target: bool = True,
     ) -> Self:
         """Chooses the weights, and the mean, on samples that the members were not fitted to.
 
@@ -61,6 +62,7 @@ class Weighable(nn.Module):
                 (speakers, subjects) than those that are to come, 0.2 is a good value.
             tolerance: The share of the least error that may be given up to be drawn further to
                 donors, where they help at all.
+            standardize_target: As of :func:`fit_ensemble`.
 
         Returns:
             The module itself.
@@ -70,7 +72,8 @@ class Weighable(nn.Module):
         steps = target.shape[:2]
         there = target.new_ones(steps, dtype=torch.bool) if target_valid is None else target_valid
         check_valid("target_valid", there, tuple(steps), target.device)
-        units, was_training = moments(target, there), self.training
+        units = moments(target, there, standardize_target)
+        was_training = self.training
         self.eval()
         asked = (self.weighing, self.translate, sources, target, valid or {}, there)
         evidence = gather(self.weighing, ask_all(*asked), units)

@@ -21,7 +21,8 @@ class DonorMatching(nn.Module):
 
     where :math:`y_j` are at most ``memory_size`` real values of the target, whole samples,
     :math:`d^2` is the mean square of what differs over the features and the steps that both have,
-    in units of the target's variance, :math:`\tau` is the temperature, and :math:`0 \le s \le 1`.
+    in units of the target's variance (each feature's, or one for all), :math:`\tau` is the
+    temperature, and :math:`0 \le s \le 1`.
 
     A reconstruction that is best in squared error is an average: it is smoother and lies nearer
     to the mean than anything real, and a model that was trained on real values feels it. With
@@ -117,12 +118,20 @@ class DonorMatching(nn.Module):
         )
 
     @torch.no_grad()
-    def remember(self, target: Tensor, *, valid: Tensor | None = None, seed: int = 0) -> Self:
+    def remember(
+        self,
+        target: Tensor,
+        *,
+        valid: Tensor | None = None,
+        standardize_target: bool = True,
+        seed: int = 0,
+    ) -> Self:
         """Remembers these real values instead of those before.
 
         Args:
             target: Real values of the target, ``(N, L, target_dim)``.
             valid: Which of their steps hold one, ``(N, L)``. Default: all.
+            standardize_target: As of :func:`fit_ensemble`: what differs is measured so.
             seed: The seed of what is drawn where there are more samples than are kept.
 
         Returns:
@@ -131,6 +140,8 @@ class DonorMatching(nn.Module):
         self._check("target", target, valid)
         self.examples.target.reset_parameters()
         self.examples.target.update(target, valid)
+        if not standardize_target:
+            self.examples.target.pool()
         y, there = (part.squeeze(1) for part in self.examples.targets(target, valid))
         rows = there.any(-1).nonzero().squeeze(-1)
         if len(rows) > self.memory_size:

@@ -204,6 +204,10 @@ class Moments(nn.Module):
         self.residue.copy_(merged - self.mean.to(wide))
         self.count.copy_(total)
 
+    def pool(self) -> None:
+        """Gives all features one deviation: they keep their proportions."""
+        self.deviation.fill_(self.deviation.square().mean().sqrt())
+
     def standardize(self, x: Tensor, valid: Tensor | None, eps: float) -> Tensor:
         y = (self._wide(x) - self.mean - self.residue) / self._scale(eps)
         return keep(valid, y).to(self.mean.dtype)

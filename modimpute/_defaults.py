@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from modimpute._training import MANY
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.kernel import KernelTranslator
@@ -45,10 +46,10 @@ def default_translators(
             dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
         )
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
-    members["transformer"] = _transformer(dims, dim, length, aligned, place)
+    members["transformer"] = _transformer(dims, target, aligned, place)
     if not windows and max(length, *lengths.values()) > 1:
         # Where steps are compared, two networks disagree enough to be worth their time.
-        members["second transformer"] = _transformer(dims, dim, length, aligned, place)
+        members["second transformer"] = _transformer(dims, target, aligned, place)
     return members
 
 
@@ -68,11 +69,13 @@ def default_donors(target: Tensor, aligned: bool) -> DonorMatching | None:
 
 
 def _transformer(
-    dims: Mapping[str, int], dim: int, length: int, aligned: bool, place: Mapping[str, Any]
+    dims: Mapping[str, int], target: Tensor, aligned: bool, place: Mapping[str, Any]
 ) -> TranslatorEnsemble:
     """The paper's ensemble, itself a member: it reads all sources."""
+    size, length, dim = target.shape
     options: dict[str, Any] = {
         "feedforward_dim": 2 * WIDTH,
+        "dropout": 0.1 if size < MANY else 0.0,
         "num_places": length if 1 < length <= LONG else 0,
     }
     translators = {

@@ -12,11 +12,12 @@ from modimpute._data import Data
 from modimpute._evidence import moments
 from modimpute.consistency import consistency_loss
 
-EPOCHS = 8  # at least
+EPOCHS = 16  # at least
 STEPS, LONG = 1500, 16  # at least, the fewer the longer sequences are than this
 BATCH = 128
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
+MANY = 5000  # samples, from which on noise and dropout only hold a network back
 NOISE = 0.2  # of a feature's deviation
 AVERAGING = 0.99
 
@@ -37,7 +38,9 @@ def train(
     fitted = data.pick(rows)
     # Errors are relative to the target's deviation, and noise to a feature's.
     scale = moments(fitted.target, fitted.there, data.alike)[1]
-    noise = {n: NOISE * moments(x, fitted.valid[n])[1] for n, x in fitted.sources.items()}
+    noise = None
+    if len(data) < MANY:
+        noise = {n: NOISE * moments(x, fitted.valid[n])[1] for n, x in fitted.sources.items()}
 
     def loss(part: Data, noise: Mapping[str, Tensor] | None = None) -> Tensor:
         guess = (part.noisy(noise) if noise else part).ask(module, told)

@@ -271,6 +271,23 @@ def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
     assert ("kernel" in names) == (length < 16)
 
 
+def test_many_samples_are_learned_without_noise_and_dropout(monkeypatch):
+    from modimpute import _defaults, _training
+
+    monkeypatch.setattr(_training, "STEPS", 5)
+    seen = []
+    monkeypatch.setattr(_training.Data, "noisy", lambda self, noise: seen.append(noise) or self)
+    x, y = make_data(100)
+    for many, rate in ((101, 0.1), (100, 0.0)):
+        monkeypatch.setattr(_training, "MANY", many)
+        monkeypatch.setattr(_defaults, "MANY", many)
+        network = _defaults.default_translators(x, y, True)["transformer"]
+        assert {block.dropout for block in network.transformer.blocks} == {rate}
+        fit_ensemble(x, y, translators={"network": network})
+        assert bool(seen) == (many == 101)
+        seen.clear()
+
+
 def test_default_members_of_unaligned_sequences(monkeypatch):
     from modimpute import _training
 

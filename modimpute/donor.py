@@ -138,10 +138,7 @@ class DonorMatching(nn.Module):
             The module itself.
         """
         self._check("target", target, valid)
-        self.examples.target.reset_parameters()
-        self.examples.target.update(target, valid)
-        if not standardize_target:
-            self.examples.target.pool()
+        self.examples.observe({}, {}, target, valid, standardize_target)
         y, there = (part.squeeze(1) for part in self.examples.targets(target, valid))
         rows = there.any(-1).nonzero().squeeze(-1)
         if len(rows) > self.memory_size:

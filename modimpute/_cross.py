@@ -43,7 +43,7 @@ def cross_attention(
     for i in range(len(towers[towers.names[0]].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
         projected = {
-            name: block.attention.project_apart(block.attention_norm(x[name]), by[name])
+            name: block.attention.project_apart(block.attention_norm, x[name], by[name])
             for name, block in layer.items()
         }
         read = {}

@@ -66,7 +66,7 @@ class Latents(nn.Module):
             block = cast(Block, own)
             layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
             told = {
-                name: tower.attention.project_apart(tower.attention_norm(x[name]), by[name])
+                name: tower.attention.project_apart(tower.attention_norm, x[name], by[name])
                 for name, tower in layer.items()
             }
             key, value = join_contexts([told[name][1] for name in layer])

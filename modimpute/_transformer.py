@@ -1,12 +1,12 @@
 """The attention and the pre-norm block that all layers share."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modimpute._elementwise import added, dropped, recomputes
 from modimpute._positions import rotate
+from modimpute._recomputed import linear_of_gelu, linear_of_norm, of_module
 
 
 class Attention(nn.Module):
@@ -38,17 +38,19 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def project(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries, keys and values, each ``(B, heads, L, head_dim)``."""
-        query, key, value = rotate(self._heads(self.input(x), 3), by, 2).transpose(1, 3).unbind(2)
+    def project(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries, keys and values of the normed ``x``, ``(B, heads, L, head_dim)``."""
+        fused = self._heads(linear_of_norm(self.input, norm, x, recomputes(x)), 3)
+        query, key, value = rotate(fused, by, 2).transpose(1, 3).unbind(2)
         return query, key, value
 
-    def project_apart(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    def project_apart(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the queries, and keys and values as one, to be joined with those of others.
 
         The latter, ``(B, L, 2, heads, head_dim)``, are copied faster than they are by head.
         """
-        query, context = rotate(self._heads(self.input(x), 3), by, 2).tensor_split((1,), 2)
+        fused = self._heads(linear_of_norm(self.input, norm, x, recomputes(x)), 3)
+        query, context = rotate(fused, by, 2).tensor_split((1,), 2)
         return query.squeeze(2).transpose(1, 2), context
 
     def project_query(self, x: Tensor, by: Tensor) -> Tensor:
@@ -71,37 +73,7 @@ class Attention(nn.Module):
         """Returns what the queries read, ``(B, L, model_dim)``."""
         rate = self.attention_dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
-        x: Tensor = self.output(out.transpose(1, 2).flatten(2))
-        return x
-
-
-def gelu(x: Tensor) -> Tensor:
-    """As ``F.gelu``; in place where no gradient needs ``x``, the widest tensor of a block.
-
-    Memory fresh from the system can cost more than the function itself.
-    """
-    return F.gelu(x) if torch.is_grad_enabled() else cast(Tensor, torch.ops.aten.gelu_(x))
-
-
-def added(x: Tensor, fresh: Tensor) -> Tensor:
-    """As ``x + fresh``; where no gradient is kept, in place: ``fresh`` must be nobody else's."""
-    if torch.is_grad_enabled() or fresh.dtype != x.dtype:  # autocast lowers one of them
-        return x + fresh
-    return fresh.add_(x)
-
-
-def dropped(x: Tensor, rate: float) -> Tensor:
-    """As ``F.dropout`` in training.
-
-    On a CPU, where drawing takes longer than all else in it, a draw serves four elements.
-    """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.dropout(x, rate)
-    draws = x.new_empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    sixteen = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    hidden = min(round(rate * 2**16), 2**16 - 1)
-    kept = sixteen >= hidden - 2**15
-    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - hidden))
+        return of_module(self.output, out.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -135,22 +107,21 @@ class Block(nn.Module):
         context_by: Tensor | None = None,
     ) -> Tensor:
         """Reads ``x`` itself or, if given, the ``context``; ``mask`` is of what is read."""
-        normed = self.attention_norm(x)
         if context is None or context_by is None:
-            query, key, value = self.attention.project(normed, by)
+            query, key, value = self.attention.project(self.attention_norm, x, by)
         else:
-            query = self.attention.project_query(normed, by)
+            query = self.attention.project_query(self.attention_norm(x), by)
             key, value = self.attention.project_context(context, context_by)
         return self.finish(x, self.attention.read(query, key, value, mask))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds what was read, then the feed-forward part."""
-        x = added(x, self._drop(attended))
-        hidden = gelu(self.feedforward_in(self.feedforward_norm(x)))
-        return added(x, self._drop(self.feedforward_out(self._drop(hidden))))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropped(x, self.dropout) if self.training and self.dropout else x
+        again = recomputes(x)
+        rate = self.dropout if self.training else 0.0
+        x = added(x, dropped(attended, rate, again))
+        hidden = linear_of_norm(self.feedforward_in, self.feedforward_norm, x, again)
+        out = linear_of_gelu(self.feedforward_out, hidden, rate, again)
+        return added(x, dropped(out, rate, again))
 
 
 class Transformer(nn.Module):

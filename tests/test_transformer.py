@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import reference
 import torch
+from torch import nn
 
+from modimpute._elementwise import dropped
 from modimpute._positions import (
     Places,
     clock_positions,
@@ -15,7 +17,7 @@ from modimpute._positions import (
     step_positions,
     waves,
 )
-from modimpute._transformer import Attention, Block, Transformer, dropped
+from modimpute._transformer import Attention, Block, Transformer
 from modimpute._valid import any_valid, attention_mask, blend, choose, keep
 
 STILL = rotation(torch.zeros(1, 2).double(), 2, 1)  # both steps at position 0: nothing is turned
@@ -48,20 +50,22 @@ class TestAttention:
         attention, x = identity_attention(), torch.eye(2, dtype=torch.float64).unsqueeze(0)
         share = math.exp(1 / math.sqrt(2)) / (math.exp(1 / math.sqrt(2)) + 1)
         expected = torch.tensor([[[share, 1 - share], [1 - share, share]]], dtype=torch.float64)
-        out = attention.read(*attention.project(x, STILL), None)
+        out = attention.read(*attention.project(nn.Identity(), x, STILL), None)
         torch.testing.assert_close(out, expected)
 
     def test_mask_by_hand(self):
         attention, x = identity_attention(), torch.eye(2, dtype=torch.float64).unsqueeze(0)
         mask = attention_mask(torch.tensor([[False, True]]))
-        out = attention.read(*attention.project(x, STILL), mask)
+        out = attention.read(*attention.project(nn.Identity(), x, STILL), mask)
         assert out.tolist() == [[[0.0, 1.0], [0.0, 1.0]]]  # only the second step is read
 
     def test_positions_by_hand(self):
         # A head of two features is turned by one radian per step: scores are cosines.
         attention, x = identity_attention(), torch.ones(1, 2, 2, dtype=torch.float64)
         x[0, 1] = torch.tensor([2.0, -1.0])
-        query, key, _ = attention.project(x, rotation(torch.tensor([[0.0, 3.0]]).double(), 2, 1))
+        query, key, _ = attention.project(
+            nn.Identity(), x, rotation(torch.tensor([[0.0, 3.0]]).double(), 2, 1)
+        )
         # (1, 1) with (1, 1): 2; with (2, -1): |.| |.| cos(angle between them + 3 radians)
         angle = math.atan2(-1, 2) - math.atan2(1, 1) + 3.0
         expected = [2.0, math.sqrt(2) * math.sqrt(5) * math.cos(angle)]
@@ -77,7 +81,7 @@ class TestAttention:
         valid = torch.tensor([[True, False, True, True, False]])
         by = rotation(positions.double(), dim, heads)
         for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
-            out = attention.read(*attention.project(x, by), mask)
+            out = attention.read(*attention.project(nn.Identity(), x, by), mask)
             expected = reference.attention(
                 p, "a", x[0].numpy(), positions[0].numpy(), heads, readable=readable
             )
@@ -112,7 +116,7 @@ class TestAttention:
         mask = attention_mask(torch.tensor([[True, False, True]]))
         x = draw(1, 3, 4).requires_grad_()
         assert torch.autograd.gradcheck(
-            lambda x: attention.read(*attention.project(x, by), mask), (x,)
+            lambda x: attention.read(*attention.project(nn.Identity(), x, by), mask), (x,)
         )
 
 
@@ -302,11 +306,12 @@ class TestValid:
         assert any_valid(None) is None
 
 
+@pytest.mark.parametrize("again", [False, True])
 class TestDropped:
-    def test_each_element_is_dropped_by_itself_at_the_rate(self):
+    def test_each_element_is_dropped_by_itself_at_the_rate(self, again):
         for rate in (0.1, 0.5, 0.99):
             torch.manual_seed(0)
-            out = dropped(torch.ones(1000, 401), rate)
+            out = dropped(torch.ones(1000, 401), rate, again)
             gone = (out == 0).double().flatten()
             spread = (rate * (1 - rate) / len(gone)) ** 0.5
             assert abs(gone.mean().item() - rate) < 4 * spread + 2**-16
@@ -320,19 +325,22 @@ class TestDropped:
                 kept, torch.full_like(kept, 1 / (1 - rate)), rtol=2e-3, atol=0
             )
 
-    def test_the_mean_stays_and_the_seed_decides(self):
+    def test_the_mean_stays_and_the_seed_decides(self, again):
         x = torch.full((7, 300, 41), 2.0, requires_grad=True)
         torch.manual_seed(1)
-        out = dropped(x, 0.3)
+        out = dropped(x, 0.3, again)
         assert abs(out.mean().item() - 2) < 0.02
         out.sum().backward()
         torch.testing.assert_close(x.grad * 2, out.detach())
         torch.manual_seed(1)
-        assert torch.equal(dropped(x, 0.3), out)
-        assert not torch.equal(dropped(x, 0.3), out)
+        assert torch.equal(dropped(x, 0.3, again), out)
+        assert not torch.equal(dropped(x, 0.3, again), out)
 
-    def test_rates_near_the_ends(self):
-        assert torch.equal(dropped(torch.ones(50, 50), 1e-9), torch.ones(50, 50))
-        assert set(dropped(torch.ones(99, 99), 1 - 1e-9).unique().tolist()) <= {0.0, 65536.0}
-        assert dropped(torch.ones(0, 3), 0.1).shape == (0, 3)
-        assert dropped(torch.ones(5, dtype=torch.bfloat16), 0.1).dtype == torch.bfloat16
+    def test_rates_near_the_ends(self, again):
+        assert torch.equal(dropped(torch.ones(50, 50), 1e-9, again), torch.ones(50, 50))
+        assert set(dropped(torch.ones(99, 99), 1 - 1e-9, again).unique().tolist()) <= {
+            0.0,
+            65536.0,
+        }
+        assert dropped(torch.ones(0, 3), 0.1, again).shape == (0, 3)
+        assert dropped(torch.ones(5, dtype=torch.bfloat16), 0.1, again).dtype == torch.bfloat16

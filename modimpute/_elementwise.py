@@ -9,15 +9,17 @@ from torch import Tensor
 LARGE = 2**18  # elements of a state; below it time counts more than memory
 
 
+def is_transformed() -> bool:
+    """Whether a compiler or a functional transform reads the code: each has rules of its own."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def recomputes(x: Tensor) -> bool:
     """Whether what is cheap to compute is computed again in the backward pass, not kept for it.
 
-    For large states, and where nobody else transforms the code: compilers choose by themselves
-    what they keep, functional transforms have rules of their own.
+    For large states; compilers choose by themselves what they keep.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.numel() < LARGE:
-        return False
-    return not torch._C._are_functorch_transforms_active()
+    return torch.is_grad_enabled() and not is_transformed() and x.numel() >= LARGE
 
 
 def gelu(x: Tensor) -> Tensor:

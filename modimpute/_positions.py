@@ -63,8 +63,8 @@ def rotate(x: Tensor, by: Tensor, parts: int) -> Tensor:
     half = x.shape[-1] // 2
     if by.is_complex() and x.dtype == by.real.dtype:
         count = parts * x.shape[-2] * half
-        pairs = torch.view_as_complex(x[:, :, :parts].view(*x.shape[:2], count, 2))
-        pairs.mul_(by[..., :count])
+        pairs = x.narrow(2, 0, parts).view(x.shape[0], x.shape[1], count, 2)
+        torch.view_as_complex(pairs).mul_(by if by.shape[-1] == count else by[..., :count])
         return x
     wide = x[:, :, :parts].to(by.real.dtype)
     if by.is_complex():

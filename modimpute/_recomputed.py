@@ -39,9 +39,9 @@ def of_module(linear: nn.Linear, x: Tensor) -> Tensor:
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is as we made it; one put in its place, or with hooks, has to be called."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    backward_hooks = (module._backward_hooks, module._backward_pre_hooks)
-    return type(module) is kind and not any((*hooks, *backward_hooks)) and not _everywhere()  # type: ignore[no-untyped-call]
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    hooked = hooked or module._backward_hooks or module._backward_pre_hooks
+    return type(module) is kind and not (hooked or _everywhere())  # type: ignore[no-untyped-call]
 
 
 def _parameters(linear: nn.Linear) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,34 @@
 """What every layer does with ``valid``: select before computing, and open empty rows."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from modimpute._elementwise import Context, is_transformed
+
+BITS = {
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
 
 def keep(valid: Tensor | None, x: Tensor) -> Tensor:
-    """Puts zero at every step that is not valid. Select first, compute second: NaN * 0 is NaN."""
-    return x if valid is None else torch.where(valid.unsqueeze(-1), x, 0.0)
+    """Puts zero at every step that is not valid. Select first, compute second: NaN * 0 is NaN.
+
+    On a CPU ``where`` takes four times as long as to multiply bits, as whole numbers, by 0 or 1.
+    """
+    if valid is None:
+        return x
+    if x.device.type != "cpu" or x.dtype not in BITS or type(x) is not Tensor or is_transformed():
+        return torch.where(valid.unsqueeze(-1), x, 0.0)
+    if x.requires_grad and torch.is_grad_enabled():
+        return cast(Tensor, _Kept.apply(valid, x))  # type: ignore[no-untyped-call]
+    bits = BITS[x.dtype]
+    return (x.view(bits) * valid.unsqueeze(-1).to(bits)).view(x.dtype)
 
 
 def choose(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
@@ -72,3 +92,14 @@ def count_before(valid: Tensor) -> Tensor:
 def count_after(valid: Tensor) -> Tensor:
     """Returns ``(B, 1)``: the number of steps after the last valid one, all if none is."""
     return count_before(valid.flip(-1))
+
+
+class _Kept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, valid: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(valid)
+        return keep(valid, x.detach())
+
+    @staticmethod
+    def backward(ctx: Context, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, keep(ctx.saved_tensors[0], gradient)

@@ -177,8 +177,8 @@ class ModalityTranslator(nn.Module):
             x = self._decode(x, valid, mask, exists, length)
 
         out = self.output(x).to(self.output.weight.dtype)  # autocast lowers it
-        readable = any_valid(valid)
-        if readable is not None and exists is not valid:  # the valid steps are readable
+        readable = None if exists is valid else any_valid(valid)  # the valid steps are readable
+        if readable is not None:
             exists = readable if exists is None else exists & readable
         return keep(exists, out)
 

@@ -768,8 +768,8 @@ MUTANTS = [
     Mutant(
         "recomputed: hooks and adapters are passed over",
         "_recomputed.py",
-        "return type(module) is kind and not any(",
-        "return True or not any(",
+        "return type(module) is kind and not (",
+        "return True or not (",
         "tests/test_recomputed.py",
     ),
     Mutant(
@@ -790,15 +790,15 @@ MUTANTS = [
     Mutant(
         "recomputed: functional transforms, too",
         "_elementwise.py",
-        "return not torch._C._are_functorch_transforms_active()",
-        "return True",
+        " or torch._C._are_functorch_transforms_active()",
+        "",
         "tests/test_recomputed.py",
     ),
     Mutant(
         "recomputed: never",
         "_elementwise.py",
-        "x.numel() < LARGE",
-        "True",
+        "x.numel() >= LARGE",
+        "False",
         "tests/test_recomputed.py tests/test_cost.py",
     ),
     Mutant(

@@ -5,13 +5,16 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 LARGE = 2**18  # elements of a state; below it time counts more than memory
 
 
 def is_transformed() -> bool:
     """Whether a compiler or a functional transform reads the code: each has rules of its own."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0
 
 
 def recomputes(x: Tensor) -> bool:

@@ -795,6 +795,20 @@ MUTANTS = [
         "tests/test_recomputed.py",
     ),
     Mutant(
+        "recomputed: dual numbers, too",
+        "_elementwise.py",
+        "return forward_ad._current_level >= 0",
+        "return False",
+        "tests/test_recomputed.py",
+    ),
+    Mutant(
+        "valid: bits of what is not there pass in the backward pass",
+        "_valid.py",
+        "return None, keep(ctx.saved_tensors[0], gradient)",
+        "return None, gradient",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
         "recomputed: never",
         "_elementwise.py",
         "x.numel() >= LARGE",

@@ -301,17 +301,41 @@ def test_parts_are_taken_away(file, monkeypatch):
     monkeypatch.setattr("modimpute._training.STEPS", 5)
     choose = Weights.choose
     data = load(file, "ab")
-    errors = ablation.ablate(data, "b", 0)
+    found = ablation.ablate(data, "b", 0, Scorer(data))
     assert Weights.choose is choose
+    errors, scores = found["errors"], found["scores"]
+    assert set(scores) == set(errors)
+    assert scores[ablation.KEPT] > 0.9  # the label follows from a
     assert set(errors) == {ablation.KEPT, ablation.DONORS, ablation.SCALES, *ablation.PARTS}
     # b is linear in a: without the kernels, which know it, nobody does as well.
     assert errors[ablation.KEPT] < 0.02
     assert errors["both kernels"] > 3 * errors[ablation.KEPT]
     assert errors["networks"] < 1.5 * errors[ablation.KEPT] + 1e-3
-    row = {"set": "x", "target": "b", "seed": 0} | errors
+    row = {"set": "x", "target": "b", "seed": 0} | found
     cells = [list(column.cells) for column in ablation.table([row, row]).columns]
-    ratio = errors["retrieval"] / errors[ablation.KEPT]
-    assert cells[0].index("retrieval") == cells[1].index(f"{ratio:.3f}")
+    at = cells[0].index("retrieval")
+    assert cells[1][at] == f"{errors['retrieval'] / errors[ablation.KEPT]:.3f}"
+    assert cells[4][at] == f"{scores['retrieval'] - scores[ablation.KEPT]:+.3f}"
+
+
+def test_ablation_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    asked = []
+
+    def ablate(_, target, seed, __):
+        asked.append((target, seed))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        values = dict.fromkeys([ablation.KEPT, ablation.DONORS, ablation.SCALES], 1.0)
+        values |= dict.fromkeys(ablation.PARTS, 2.0)
+        return {"errors": values, "scores": {}}
+
+    monkeypatch.setattr(ablation, "ablate", ablate)
+    options = ["--all", str(tmp_path), "--seeds", "2", "--json", str(tmp_path / "out.json")]
+    with pytest.raises(KeyboardInterrupt):
+        ablation.main(options)
+    assert ablation.main(options) == 0
+    strips = [(strip, seed) for strip in ("left", "middle", "right") for seed in (0, 1)]
+    assert asked == [*strips[:3], *strips[2:]]
 
 
 class TestScoring:

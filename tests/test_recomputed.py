@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
@@ -230,6 +231,25 @@ def test_functional_transforms_and_checkpoints_work():
         torch.testing.assert_close(found[name], expected[name])
         torch.testing.assert_close(one_by_one[name].sum(0), expected[name])
         torch.testing.assert_close(parameter.grad, expected[name])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("what", ["state", "source"])
+def test_dual_numbers_work(what, again):
+    again(what == "state")
+    x, valid = states(), torch.tensor([[True] * 4 + [False], [True] * 5])
+    layer = block() if what == "state" else ModalityTranslator(8, 3, dtype=x.dtype).eval()
+
+    def call(x):
+        return run(layer, x) if what == "state" else layer(x, valid=valid)
+
+    direction = torch.randn_like(x)
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = torch.func.jvp(call, (x,), (direction,))[1]
+        with forward_ad.dual_level():
+            found = forward_ad.unpack_dual(call(forward_ad.make_dual(x, direction))).tangent
+    assert expected.abs().sum() > 1
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.usefixtures("again")

@@ -293,6 +293,29 @@ class TestValid:
         assert choose(valid, x, torch.tensor([7.0])).tolist() == [[[1.0], [7.0]]]
         assert keep(None, x) is x
 
+    @pytest.mark.parametrize(
+        "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+    )
+    def test_keep_is_where_bit_for_bit(self, dtype):
+        x = draw(2, 3, 4).to(dtype)
+        x[0, 1], x[1, 0, 2], x[1, 2, 0] = torch.nan, -torch.inf, -0.0
+        valid = torch.tensor([[True, False, True], [False, True, True]])
+        expected = torch.where(valid.unsqueeze(-1), x, 0.0)
+        bits = torch.int64 if dtype == torch.float64 else getattr(torch, f"int{8 * x.itemsize}")
+        for given in (x, x.mT.contiguous().mT, x.clone().requires_grad_()):
+            out = keep(valid, given)
+            assert torch.equal(out.detach().view(bits), expected.view(bits))
+        upstream = torch.full_like(out, torch.nan)
+        upstream[valid] = 3.0
+        (grad,) = torch.autograd.grad(out, given, upstream)
+        assert torch.equal(grad, 3.0 * valid.unsqueeze(-1).to(dtype).expand_as(x))
+
+    def test_keep_has_second_derivatives(self):
+        valid = torch.tensor([[True, False]])
+        x = draw(1, 2, 3).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: keep(valid, x).sin(), (x,))
+        assert torch.autograd.gradgradcheck(lambda x: keep(valid, x.sin()).square(), (x,))
+
     def test_choose_keeps_the_vector_in_the_graph(self):
         other = torch.ones(1, requires_grad=True)
         choose(None, torch.zeros(1, 2, 1), other).sum().backward()

@@ -2,10 +2,13 @@
 
 Each target of the sets with signal is fitted once; a part is taken away by choosing the weights of
 the others on what was said of the samples that were held out. "learned scales" is fitted anew: all
-features of a source count alike then.
+features of a source count alike then. Beside the error stands the score of the fixed linear model;
+a file of --json is continued.
 """
 
 import argparse
+import itertools
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from rich.table import Table
 from examples.benchmarks.imputation.data import DataSet, load
 from examples.benchmarks.imputation.parts import join
 from examples.benchmarks.imputation.report import write_json
-from examples.benchmarks.imputation.scoring import error
+from examples.benchmarks.imputation.scoring import Scorer, error
 from examples.benchmarks.imputation.sets import SETS, found
 from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
 from modimpute._defaults import default_translators
@@ -75,8 +78,8 @@ def weigh_without(ensemble: TranslatorEnsemble, found: Found, prefixes: tuple[st
         ensemble.weighing.weight[row, left] = some.weights(guard).to(ensemble.weighing.weight)
 
 
-def ablate(data: DataSet, target: str, seed: int) -> dict[str, float]:
-    """Returns the error with nothing taken away, and without each part."""
+def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, dict[str, float]]:
+    """Returns errors and scores with nothing taken away, and without each part."""
     train, validation = data.split(seed)
     part = join(train, validation)
     others = [name for name in sorted(part.modalities) if name != target]
@@ -91,29 +94,34 @@ def ablate(data: DataSet, target: str, seed: int) -> dict[str, float]:
     asked = {name: data.test.modalities[name] for name in others}
     there = {name: data.test.valid[name] for name in others}
 
+    found_out: dict[str, dict[str, float]] = {"errors": {}, "scores": {}}
+
     @torch.no_grad()
-    def measure(ensemble: TranslatorEnsemble) -> float:
-        said = ensemble(asked, valid=there, target_valid=data.test.exists[target])
-        return error(data.test, {target: said}, rows)
+    def measure(name: str, ensemble: TranslatorEnsemble) -> None:
+        said = {target: ensemble(asked, valid=there, target_valid=data.test.exists[target])}
+        found_out["errors"][name] = error(data.test, said, rows)
+        gains = scorer(data.test, said, rows)
+        if gains is not None:
+            found_out["scores"][name] = float(gains.mean())
 
     with evidence() as found:
         ensemble = fit_ensemble(sources, part.modalities[target], **options)
-    errors = {KEPT: measure(ensemble)}
+    measure(KEPT, ensemble)
     for name, prefixes in PARTS.items():
         weigh_without(ensemble, found, prefixes)
-        errors[name] = measure(ensemble)
+        measure(name, ensemble)
     weigh_without(ensemble, found, NOBODY)
     if ensemble.donors is not None:
         ensemble.weighing.donors_share.zero_()
-    errors[DONORS] = measure(ensemble)
+    measure(DONORS, ensemble)
     torch.manual_seed(seed)
     members = default_translators(sources, part.modalities[target], ensemble.aligned)
     for member in members.values():
         if isinstance(member, KernelTranslator):
             member.steps = 0
     options["translators"] = members
-    errors[SCALES] = measure(fit_ensemble(sources, part.modalities[target], **options))
-    return errors
+    measure(SCALES, fit_ensemble(sources, part.modalities[target], **options))
+    return found_out
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -122,29 +130,44 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name in missing:
         print(f"{name} is not in {options.all}: python -m examples.benchmarks.prepare {name}")
     report: dict[str, Any] = {"rows": []}
+    if options.json and options.json.exists():
+        report = json.loads(options.json.read_text(encoding="utf-8"))
+    done = [(row["set"], row["target"], row["seed"]) for row in report["rows"]]
     for name in [name for name in here if SETS[name].signal]:
         own = here[name]
         zeros = own.get("zeros_are_real", False)
         data = load(own["data"], own.get("modalities", ()), "labels", None, zeros)
-        for target in own.get("targets", data.modalities):
-            for seed in range(options.seeds):
-                errors = ablate(data, target, seed)
-                report["rows"].append({"set": name, "target": target, "seed": seed} | errors)
-                if options.json:
-                    write_json(options.json, report)
+        scorer = Scorer(data)
+        for target, seed in itertools.product(
+            own.get("targets", data.modalities), range(options.seeds)
+        ):
+            if (name, target, seed) in done:
+                continue
+            found_out = ablate(data, target, seed, scorer)
+            report["rows"].append({"set": name, "target": target, "seed": seed} | found_out)
+            if options.json:
+                write_json(options.json, report)
     Console().print(table(report["rows"]))
     return report
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """How many times larger the error is without each part: geometric mean and range."""
-    out = Table(title="error without a part / with all")
-    for column in ("without", "geometric mean", "least", "most"):
+    """How many times larger the error is without each part: geometric mean and range.
+
+    And by how much the score changes, its mean and range.
+    """
+    out = Table(title="error without a part / with all; score without less score with all")
+    scores = ("score", "least", "most")
+    for column in ("without", "geometric mean", "least", "most", *scores):
         out.add_column(column, justify="left" if column == "without" else "right")
     for name in (*PARTS, DONORS, SCALES):
-        ratios = np.array([row[name] / row[KEPT] for row in rows])
+        ratios = np.array([row["errors"][name] / row["errors"][KEPT] for row in rows])
         values = (np.exp(np.log(ratios).mean()), ratios.min(), ratios.max())
-        out.add_row(name, *(f"{value:.3f}" for value in values))
+        cells = [f"{value:.3f}" for value in values]
+        gains = [r["scores"][name] - r["scores"][KEPT] for r in rows if name in r["scores"]]
+        if gains:
+            cells += [f"{value:+.3f}" for value in (np.mean(gains), min(gains), max(gains))]
+        out.add_row(name, *cells)
     return out
 
 

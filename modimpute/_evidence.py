@@ -7,6 +7,7 @@ from modimpute._valid import keep
 
 ITERATIONS = 500
 LEAST = 1e-6
+EPS = 1e-7  # of the mean; a deviation below it is rounding
 
 Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
 
@@ -74,14 +75,18 @@ class Evidence:
 def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
     """Returns mean and deviation of the features over the steps that exist.
 
-    The deviation is one for all of them unless they are to count alike.
+    The deviation is one for all of them unless they are to count alike. A feature that is constant
+    but for rounding has deviation one, as :class:`Moments` has it.
     """
+    x = target.to(torch.float32 if target.device.type == "mps" else torch.float64)
     count = there.sum().clamp(min=1)
-    mean = keep(there, target).sum((0, 1)) / count
-    spread = (keep(there, target - mean).square().sum((0, 1)) / count).sqrt()
+    mean = keep(there, x).sum((0, 1)) / count
+    spread = (keep(there, x - mean).square().sum((0, 1)) / count).sqrt()
+    varies = spread > EPS * mean.abs()
     if not alike:
-        spread = spread.square().mean().sqrt().expand_as(spread)
-    return mean, torch.where(spread > 0, spread, 1.0)
+        spread = torch.where(varies, spread, 0.0).square().mean().sqrt().expand_as(spread)
+        varies = spread > 0
+    return mean.to(target.dtype), torch.where(varies, spread, 1.0).to(target.dtype)
 
 
 def _projected(weight: Tensor) -> Tensor:

@@ -354,6 +354,37 @@ class Echo(nn.Module):
         return source
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("value", [0.0, -0.05, 0.3, 1e6 + 1 / 3])
+def test_a_constant_feature_has_no_deviation(value, alike, dtype):
+    y = torch.randn(401, 1, 2, dtype=dtype)
+    with_it = torch.cat([y, torch.full((401, 1, 1), value, dtype=dtype)], -1)
+    there = torch.ones(401, 1, dtype=torch.bool)
+    mean, spread = moments(with_it, there, alike)
+    assert mean.dtype == spread.dtype == dtype
+    expected = y.square().mean((0, 1)) - y.mean((0, 1)).square()
+    if alike:
+        assert spread[2] == 1
+        torch.testing.assert_close(spread[:2], expected.sqrt())
+    else:
+        torch.testing.assert_close(spread, (expected.sum() / 3).sqrt().expand(3))
+
+
+def test_a_constant_feature_does_not_decide_the_weights():
+    x, y = make_data(401)
+    dull = torch.cat([y, torch.full((401, 1, 1), -0.05)], -1)  # as an edge pixel: it rounds
+    weights = []
+    for target in (y, dull):
+        dim = target.shape[-1]
+        some = {"linear": LinearTranslator(DIMS, dim), "kernel": KernelTranslator(DIMS, dim)}
+        ensemble = fit_ensemble(x, target, translators=some, donors=DonorMatching(dim))
+        weights.append(ensemble.weights["audio", "text"])
+        assert weights[-1]["mean"] < 0.1
+    for name, share in weights[0].items():
+        assert weights[1][name] == pytest.approx(share, abs=0.02)
+
+
 def test_errors_count_in_the_units_that_are_asked_for():
     x, y = two_guesses(400, 0)
     ensemble = TranslatorEnsemble({n: Echo() for n in x}, 2, combination="weights")

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from modimpute._valid import keep
+from modimpute._examples import EPS
+from modimpute.normalizer import Moments
 
 ITERATIONS = 500
 LEAST = 1e-6
-EPS = 1e-7  # of the mean; a deviation below it is rounding
 
 Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
 
@@ -75,18 +75,13 @@ class Evidence:
 def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
     """Returns mean and deviation of the features over the steps that exist.
 
-    The deviation is one for all of them unless they are to count alike. A feature that is constant
-    but for rounding has deviation one, as :class:`Moments` has it.
+    The deviation is one for all of them unless they are to count alike.
     """
-    x = target.to(torch.float32 if target.device.type == "mps" else torch.float64)
-    count = there.sum().clamp(min=1)
-    mean = keep(there, x).sum((0, 1)) / count
-    spread = (keep(there, x - mean).square().sum((0, 1)) / count).sqrt()
-    varies = spread > EPS * mean.abs()
+    found = Moments(target.shape[-1], target.device, target.dtype)
+    found.update(target, there)
     if not alike:
-        spread = torch.where(varies, spread, 0.0).square().mean().sqrt().expand_as(spread)
-        varies = spread > 0
-    return mean.to(target.dtype), torch.where(varies, spread, 1.0).to(target.dtype)
+        found.pool()
+    return found.mean, found.scaled(torch.ones_like(found.mean), EPS)
 
 
 def _projected(weight: Tensor) -> Tensor:

@@ -40,8 +40,7 @@ class Attention(nn.Module):
 
     def project(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries, keys and values of the normed ``x``, ``(B, heads, L, head_dim)``."""
-        fused = self._heads(linear_of_norm(self.input, norm, x, recomputes(x)), 3)
-        query, key, value = rotate(fused, by, 2).transpose(1, 3).unbind(2)
+        query, key, value = self._fused(norm, x, by).transpose(1, 3).unbind(2)
         return query, key, value
 
     def project_apart(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,8 +48,7 @@ class Attention(nn.Module):
 
         The latter, ``(B, L, 2, heads, head_dim)``, are copied faster than they are by head.
         """
-        fused = self._heads(linear_of_norm(self.input, norm, x, recomputes(x)), 3)
-        query, context = rotate(fused, by, 2).tensor_split((1,), 2)
+        query, context = self._fused(norm, x, by).tensor_split((1,), 2)
         return query.squeeze(2).transpose(1, 2), context
 
     def project_query(self, x: Tensor, by: Tensor) -> Tensor:
@@ -65,6 +63,10 @@ class Attention(nn.Module):
         fused = F.linear(x, self.input.weight[dim:], self.input.bias[dim:])
         key, value = rotate(self._heads(fused, 2), by, 1).transpose(1, 3).unbind(2)
         return key, value
+
+    def _fused(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> Tensor:
+        fused = linear_of_norm(self.input, norm, x, recomputes(x))
+        return rotate(self._heads(fused, 3), by, 2)
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_dim)

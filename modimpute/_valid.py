@@ -98,7 +98,7 @@ class _Kept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, valid: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(valid)
-        return keep(valid, x.detach())
+        return keep(valid, x)
 
     @staticmethod
     def backward(ctx: Context, gradient: Tensor) -> tuple[None, Tensor]:

@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--all", type=Path, default=Path("data"), help="folder of the sets (see prepare)")
     add("--seeds", type=int, default=1, help="how many seeds to run")
     add("--threads", type=int, default=1, help="of PyTorch (default: 1)")
-    add("--json", type=Path, metavar="OUT", help="file of the errors")
+    add("--json", type=Path, metavar="OUT", help="file of errors and scores; a run continues it")
     run(parser.parse_args(arguments))
     return 0
 

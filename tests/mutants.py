@@ -101,8 +101,8 @@ MUTANTS = [
     Mutant(
         "no residual path",
         "_transformer.py",
-        "x = x + self._drop(attended)",
-        "x = self._drop(attended)",
+        "x = added(x, dropped(attended, rate, again))",
+        "x = dropped(attended, rate, again)",
         "tests/test_transformer.py",
     ),
     Mutant(
@@ -158,7 +158,7 @@ MUTANTS = [
     Mutant(
         "an opinion about nothing",
         "translator.py",
-        "readable = any_valid(valid)",
+        "readable = None if exists is valid else any_valid(valid)",
         "readable = None",
         "tests/test_translator.py",
     ),

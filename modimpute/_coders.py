@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         h = blend(valid, self.input(keep(valid, x).to(self.gap.dtype)), self.gap)
         h = self.places(h, counted)
         by = rotation(step_positions(h), self.model_dim, self.num_heads)
-        encoded: Tensor = self.transformer(h, by, attention_mask(valid))
+        encoded: Tensor = self.transformer(h, by, attention_mask(valid, h))
         return encoded
 
 
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         h = self.places(h, counted)
         if self.clock is None or others_by is None:
             by = rotation(step_positions(h), self.model_dim, self.num_heads)
-            h = self.block(h + others, by, attention_mask(exists))
+            h = self.block(h + others, by, attention_mask(exists, h))
         else:
             clock = clock_positions(h, counted)
             h = h + self.clock(waves(clock, h.shape[-1]).to(self.unknown.dtype))

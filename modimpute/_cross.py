@@ -38,7 +38,7 @@ def cross_attention(
     if any(valid is not None for valid in valids.values()):
         for name in towers.names:
             readable[name] = join({n: v for n, v in valids.items() if n != name}, x)
-    masks = {name: attention_mask(valid) for name, valid in readable.items()}
+    masks = {name: attention_mask(valid, x[name]) for name, valid in readable.items()}
     heard = {name: weight_of(any_valid(valid), x[name]) for name, valid in readable.items()}
     for i in range(len(towers[towers.names[0]].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
@@ -95,5 +95,5 @@ def mean_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Iterator[Te
     for part in torch.split(query, QUERIES, 2):
         scores = (part @ key.transpose(-1, -2)).to(wide) * scale
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            scores = scores + mask
         yield scores.softmax(-1).mean(1)

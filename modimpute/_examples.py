@@ -8,6 +8,7 @@ features, the target steps around it, a *patch*, its targets, and what overlaps 
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._names import ModuleMapping
@@ -103,9 +104,7 @@ class Examples(nn.Module):
                 blocks.append(like.new_zeros(like.shape[0], examples, self.sizes[name]))
                 continue
             x = moments.standardize(sources[name], valid.get(name), EPS)
-            index = self._index(name, x, valid.get(name), length, exists)
-            taken = _take(x, index.flatten(1))
-            taken = taken.view(x.shape[0], index.shape[1], self.steps[name] * x.shape[-1])
+            taken = self._taken(name, x, valid.get(name), length, exists)
             if self.clocked:
                 lengths = self._lengths(name, x, valid.get(name), length, exists)
                 taken = torch.cat([taken, lengths.to(taken.dtype)], -1)
@@ -157,14 +156,25 @@ class Examples(nn.Module):
         told = moments.deviation > LEVEL
         return torch.where(told, y.clamp(-FAR, FAR), 0.0)
 
-    def _index(
+    def _taken(
         self, name: str, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
     ) -> Tensor:
-        """Returns ``(B or 1, E, steps)``: the source steps of each example."""
-        if self.window is not None:
+        """Returns ``(B, E, steps * D)``: what the steps of each example hold, zero outside."""
+        if self.window is None:
+            index = self._places(x, valid, exists, self.steps[name])
+        elif self.aligned:
+            padded = F.pad(x, (0, 0, self.window, self.window))
+            return padded.unfold(1, self.steps[name], 1).transpose(2, 3).flatten(2)
+        else:
             offsets = torch.arange(-self.window, self.window + 1, device=x.device)
-            return self._centres(x, valid, length, exists).unsqueeze(-1) + offsets
-        return self._places(x, valid, exists, self.steps[name])
+            centres = _same_time(
+                torch.arange(length, device=x.device).unsqueeze(0),
+                _span(exists, length),
+                _span(valid, x.shape[1]),
+            )
+            index = centres.unsqueeze(-1) + offsets
+        taken = _take(x, index.flatten(1))
+        return taken.view(x.shape[0], index.shape[1], self.steps[name] * x.shape[-1])
 
     def _places(
         self, x: Tensor, valid: Tensor | None, exists: Tensor | None, count: int
@@ -180,15 +190,6 @@ class Examples(nn.Module):
         else:
             steps = places if exists is None else places + count_before(exists)
         return steps.unsqueeze(1)
-
-    def _centres(
-        self, x: Tensor, valid: Tensor | None, length: int, exists: Tensor | None
-    ) -> Tensor:
-        """Returns ``(B or 1, L)``: the source step that lies at the time of each target step."""
-        steps = torch.arange(length, device=x.device).unsqueeze(0)
-        if self.aligned:
-            return steps
-        return _same_time(steps, _span(exists, length), _span(valid, x.shape[1]))
 
     def _overlap(self, y: Tensor, exists: Tensor | None) -> Tensor:
         """Averages what all patches say of a step."""

@@ -82,7 +82,7 @@ class Hub(nn.Module):
     ) -> Tensor:
         slots = self.slots.expand(x.shape[0], -1, -1)
         source_by = rotation(clock_positions(x, counted), self.model_dim, self.num_heads)
-        written: Tensor = self.block(slots, by, attention_mask(valid), x, source_by)
+        written: Tensor = self.block(slots, by, attention_mask(valid, x), x, source_by)
         return written
 
 

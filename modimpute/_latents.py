@@ -58,7 +58,7 @@ class Latents(nn.Module):
         """Runs the blocks of all towers; adds the shares of attention to ``shares``, if given."""
         mask = None
         if any(valid is not None for valid in valids.values()):
-            mask = attention_mask(join(valids, x))
+            mask = attention_mask(join(valids, x), self.vectors)
         latents = self.vectors.expand(x[towers.names[0]].shape[0], -1, -1)
         clock = clock_positions(self.vectors.unsqueeze(0), None)
         latents_by = rotation(clock, self.vectors.shape[-1], self.num_heads)

@@ -39,42 +39,50 @@ def clock_positions(x: Tensor, valid: Tensor | None) -> Tensor:
 def rotation(positions: Tensor, model_dim: int, num_heads: int) -> Tensor:
     """Returns what :func:`rotate` takes: for each pair of features a turn, by cosine and sine.
 
-    Turns are the same for all heads, but written out for each, and for queries and keys: one long
-    row is multiplied three times as fast as many short ones. A complex number, ``(B or 1, L, 2 *
-    heads * pairs)``, turns a pair in one pass over memory. Compilers fuse plain arithmetic and
-    know no complex numbers: for them, and for heads of odd width, cosine and sine are real,
-    ``(B or 1, L, pairs, 2)``.
+    Turns are the same for all heads, and for queries and keys. A complex number, ``(B or 1, L,
+    2 * heads, pairs)``, turns a pair in one pass over memory; on a CPU they are written out, since
+    one long row is multiplied three times as fast as many short ones. Compilers fuse plain
+    arithmetic and know no complex numbers: for them, and for heads of odd width, cosine and sine
+    are real, ``(B or 1, L, pairs, 2)``.
     """
     head_dim = model_dim // num_heads
     angles = positions.unsqueeze(-1) * _frequencies(positions, head_dim // 2, 10_000.0)
     turns = torch.stack((angles.cos(), angles.sin()), -1)
     if head_dim % 2 or torch.compiler.is_compiling():
         return turns
-    rows = torch.view_as_complex(turns).unsqueeze(2)
-    return rows.expand(-1, -1, 2 * num_heads, -1).flatten(2)
+    rows = torch.view_as_complex(turns).unsqueeze(2).expand(-1, -1, 2 * num_heads, -1)
+    return rows.contiguous() if rows.device.type == "cpu" else rows
 
 
-def rotate(x: Tensor, by: Tensor, parts: int) -> Tensor:
-    """Rotates the first ``parts`` of ``x`` ``(B, L, all parts, heads, head_dim)``.
+def rotate(x: Tensor, by: Tensor, parts: int, shape: tuple[int, int]) -> Tensor:
+    """Rotates the first ``parts`` of ``x`` ``(B, L, all parts * heads * head_dim)``.
 
-    In the precision of ``by``, and in place where it can: ``x`` must be nobody else's. The last
-    feature of a head of odd width is left as it is.
+    Returns ``(B, L, all parts, *shape)``, where ``shape`` is ``(heads, head_dim)``. In the
+    precision of ``by``, and in place where it can: ``x`` must be nobody else's. The last feature
+    of a head of odd width is left as it is.
     """
-    half = x.shape[-1] // 2
-    if by.is_complex() and x.dtype == by.real.dtype:
-        count = parts * x.shape[-2] * half
-        pairs = x.narrow(2, 0, parts).view(x.shape[0], x.shape[1], count, 2)
-        torch.view_as_complex(pairs).mul_(by if by.shape[-1] == count else by[..., :count])
-        return x
-    wide = x[:, :, :parts].to(by.real.dtype)
+    whole = (*x.shape[:2], x.shape[2] // math.prod(shape), *shape)
     if by.is_complex():
-        wide = rotate(wide.clone(), by, parts)
-    else:
-        a, b = wide[..., 0 : 2 * half : 2], wide[..., 1 : 2 * half : 2]
-        cos, sin = by.unsqueeze(2).unsqueeze(2).unbind(-1)
-        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
-        wide = torch.cat((turned, wide[..., 2 * half :]), -1)
+        return _turn(x, by, parts).view(whole)
+    x = x.view(whole)
+    half, wide = shape[1] // 2, x[:, :, :parts].to(by.dtype)
+    a, b = wide[..., 0 : 2 * half : 2], wide[..., 1 : 2 * half : 2]
+    cos, sin = by.unsqueeze(2).unsqueeze(2).unbind(-1)
+    both = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+    wide = torch.cat((both, wide[..., 2 * half :]), -1)
     return torch.cat((wide.to(x.dtype), x[:, :, parts:]), 2)
+
+
+def _turn(x: Tensor, by: Tensor, parts: int) -> Tensor:
+    """Rotates in place."""
+    count = parts * (by.shape[2] // 2)
+    narrow = x.narrow(2, 0, count * 2 * by.shape[3])
+    wide = narrow.to(by.real.dtype)  # itself, but under autocast
+    pairs = wide.view(*x.shape[:2], count, by.shape[3], 2)
+    torch.view_as_complex(pairs).mul_(by[:, :, :count])
+    if wide is not narrow:
+        narrow.copy_(wide)
+    return x
 
 
 def waves(positions: Tensor, dim: int) -> Tensor:
@@ -119,8 +127,9 @@ class Places(nn.Module):
 
 
 def _frequencies(positions: Tensor, count: int, base: float) -> Tensor:
-    steps = torch.arange(count, device=positions.device, dtype=positions.dtype)
-    return torch.exp(steps * (-math.log(base) / max(count, 1)))
+    """Returns ``base ** (-i / count)``."""
+    last = 1 / max(count, 1) - 1
+    return torch.logspace(0, last, count, base, device=positions.device, dtype=positions.dtype)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -8,12 +8,15 @@ from modimpute._elementwise import added, dropped, recomputes
 from modimpute._positions import rotate
 from modimpute._recomputed import linear_of_gelu, linear_of_norm, of_module
 
+# Heads of any other width make CUDA write out the attention matrix, where there is a mask.
+WHOLE = 8
+
 
 class Attention(nn.Module):
     """Multi-head attention with one fused projection, on ``F.scaled_dot_product_attention``.
 
-    ``mask`` is True where a key may be read and stays broadcast, ``(B, 1, 1, L)``: no tensor of
-    the size of the attention matrix is made (at attention dropout 0, see ``attention_dropout``).
+    ``mask`` is added to the scores and stays broadcast, ``(B, 1, 1, L)``: no tensor of the size
+    of the attention matrix is made (at attention dropout 0, see ``attention_dropout``).
     """
 
     def __init__(
@@ -55,26 +58,34 @@ class Attention(nn.Module):
         """Returns the queries alone, where something else is read."""
         dim = x.shape[-1]
         query = F.linear(x, self.input.weight[:dim], self.input.bias[:dim])
-        return rotate(self._heads(query, 1), by, 1).squeeze(2).transpose(1, 2)
+        return rotate(query, by, 1, self._shape).squeeze(2).transpose(1, 2)
 
     def project_context(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the keys and values alone, of what is read."""
         dim = x.shape[-1]
         fused = F.linear(x, self.input.weight[dim:], self.input.bias[dim:])
-        key, value = rotate(self._heads(fused, 2), by, 1).transpose(1, 3).unbind(2)
+        key, value = rotate(fused, by, 1, self._shape).transpose(1, 3).unbind(2)
         return key, value
 
     def _fused(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> Tensor:
         fused = linear_of_norm(self.input, norm, x, recomputes(x))
-        return rotate(self._heads(fused, 3), by, 2)
+        return rotate(fused, by, 2, self._shape)
 
-    def _heads(self, x: Tensor, parts: int) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_dim)
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.num_heads, self.head_dim
 
     def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Returns what the queries read, ``(B, L, model_dim)``."""
         rate = self.attention_dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        scale, fill = None, -self.head_dim % WHOLE if query.is_cuda else 0
+        if fill:
+            scale = self.head_dim**-0.5
+            query, key, value = (F.pad(x, (0, fill)) for x in (query, key, value))
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=rate, scale=scale
+        )
+        out = out.narrow(-1, 0, self.head_dim) if fill else out
         return of_module(self.output, out.transpose(1, 2).flatten(2))
 
 

@@ -42,24 +42,29 @@ def choose(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
 
 
 def blend(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
-    """Returns the same as :func:`choose` in half the time, where ``x`` is finite everywhere.
+    """Returns the same as :func:`choose`, where ``x`` is finite everywhere.
 
-    That is so for what a layer of ours made of values that were selected before.
+    That is so for what a layer of ours made of values that were selected before. On a CPU it takes
+    half the time.
     """
     x = x.to(other.dtype)
+    if x.device.type != "cpu":
+        return choose(valid, x, other)
     weight = x.new_ones((1, 1, 1)) if valid is None else valid.unsqueeze(-1).to(x.dtype)
     return torch.lerp(other, x, weight)
 
 
-def attention_mask(valid: Tensor | None) -> Tensor | None:
-    """Returns the mask ``(B, 1, 1, L)`` of the keys that may be read, True: read.
+def attention_mask(valid: Tensor | None, like: Tensor) -> Tensor | None:
+    """Returns ``(B, 1, 1, L)`` to be added to scores: 0 at keys that may be read, -inf at others.
 
     In a row with nothing valid all keys may be read: they are finite, the caller throws the
-    result away, and no softmax runs over nothing, which backends answer differently.
+    result away, and no softmax runs over nothing, which backends answer differently. In the dtype
+    of ``like``: each attention would turn bools into numbers again.
     """
     if valid is None:
         return None
-    return (valid | ~valid.any(-1, keepdim=True)).unsqueeze(1).unsqueeze(1)
+    readable = valid >= valid.any(-1, keepdim=True)
+    return readable.to(like.dtype).log().unsqueeze(1).unsqueeze(1)
 
 
 def any_valid(valid: Tensor | None) -> Tensor | None:

@@ -245,5 +245,5 @@ class TranslatorEnsemble(Weighable):
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)
         by = rotation(step_positions(x), self.model_dim, self.num_heads)
-        x = self.transformer(x, by, attention_mask(target_valid))
+        x = self.transformer(x, by, attention_mask(target_valid, x))
         return keep(target_valid, self.output(x).to(self._like.dtype))  # autocast lowers it

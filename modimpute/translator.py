@@ -170,7 +170,7 @@ class ModalityTranslator(nn.Module):
         x = self.input(keep(valid, source).to(self.input.weight.dtype))
         x = blend(valid, x, self.gap)
         x = self.places(x, exists if self.aligned else valid)
-        mask = attention_mask(valid)
+        mask = attention_mask(valid, x)
         by = rotation(step_positions(x), self.model_dim, self.num_heads)
         x = self.encoder(x, by, mask)
         if not self.aligned:

@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "rows with nothing to read stay closed",
         "_valid.py",
-        "return (valid | ~valid.any(-1, keepdim=True)).unsqueeze(1).unsqueeze(1)",
-        "return valid.unsqueeze(1).unsqueeze(1)",
+        "readable = valid >= valid.any(-1, keepdim=True)",
+        "readable = valid",
         "tests/test_transformer.py",
     ),
     Mutant(
@@ -108,8 +108,15 @@ MUTANTS = [
     Mutant(
         "keys and values swapped",
         "_transformer.py",
-        "key, value = rotate(self._heads(fused, 2), by, 1)",
-        "value, key = rotate(self._heads(fused, 2), by, 1)",
+        "key, value = rotate(fused, by, 1, self._shape)",
+        "value, key = rotate(fused, by, 1, self._shape)",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "filled up heads are scaled as wider ones",
+        "_transformer.py",
+        "scale = self.head_dim**-0.5",
+        "scale = None",
         "tests/test_transformer.py",
     ),
     Mutant(
@@ -123,7 +130,7 @@ MUTANTS = [
     Mutant(
         "translator forgets valid in the attention",
         "translator.py",
-        "mask = attention_mask(valid)",
+        "mask = attention_mask(valid, x)",
         "mask = None",
         "tests/test_translator.py",
     ),
@@ -208,7 +215,7 @@ MUTANTS = [
     Mutant(
         "ensemble forgets target_valid in the attention",
         "ensemble.py",
-        "attention_mask(target_valid)",
+        "attention_mask(target_valid, x)",
         "None",
         "tests/test_ensemble.py",
     ),
@@ -223,7 +230,7 @@ MUTANTS = [
     Mutant(
         "fusion forgets valid in the attention",
         "_cross.py",
-        "masks = {name: attention_mask(valid) for name, valid in readable.items()}",
+        "masks = {name: attention_mask(valid, x[name]) for name, valid in readable.items()}",
         "masks = {name: None for name in readable}",
         "tests/test_fusion.py",
     ),
@@ -286,7 +293,7 @@ MUTANTS = [
     Mutant(
         "latents read what is not there",
         "_latents.py",
-        "mask = attention_mask(join(valids, x))",
+        "mask = attention_mask(join(valids, x), self.vectors)",
         "mask = None",
         "tests/test_fusion.py",
     ),

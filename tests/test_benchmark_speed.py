@@ -71,6 +71,14 @@ def test_only_the_sections_that_are_asked_for(capsys):
     assert "ConsistencyLoss" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small")
+def test_in_lower_precision(capsys):
+    main(["--seconds", "0", "--sections", "translators", "--ways", "bf16"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("forward + backward bf16: ModalityTranslator" in text for text in lines)
+    assert not any("forward: ModalityTranslator" in text for text in lines)
+
+
 def test_ratios_are_of_the_same_turn():
     time = iter(range(1000))
     spent = {"one": 1.0, "three": 3.0}

@@ -197,7 +197,10 @@ class TestByHand:
         ensemble = bare({"a": Echo(2)})
         exists = rows([1, 0, 1], [0, 0, 0])
         ensemble({"a": draw(2, 3, 2)}, target_valid=exists)
-        assert ensemble.transformer.mask.tolist() == [[[[True, False, True]]], [[[True] * 3]]]
+        assert (ensemble.transformer.mask == 0).tolist() == [
+            [[[True, False, True]]],
+            [[[True] * 3]],
+        ]
 
     def test_places_count_from_the_first_target_step(self):
         ensemble = bare({"a": Echo(2)}, num_places=2)

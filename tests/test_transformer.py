@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from modimpute._elementwise import dropped
 from modimpute._positions import (
@@ -55,7 +58,7 @@ class TestAttention:
 
     def test_mask_by_hand(self):
         attention, x = identity_attention(), torch.eye(2, dtype=torch.float64).unsqueeze(0)
-        mask = attention_mask(torch.tensor([[False, True]]))
+        mask = attention_mask(torch.tensor([[False, True]]), x)
         out = attention.read(*attention.project(nn.Identity(), x, STILL), mask)
         assert out.tolist() == [[[0.0, 1.0], [0.0, 1.0]]]  # only the second step is read
 
@@ -80,7 +83,7 @@ class TestAttention:
         x, positions = draw(1, 5, dim), torch.tensor([[0.0, 1.0, 2.5, 7.0, -3.0]])
         valid = torch.tensor([[True, False, True, True, False]])
         by = rotation(positions.double(), dim, heads)
-        for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
+        for mask, readable in [(None, None), (attention_mask(valid, x), valid[0].numpy())]:
             out = attention.read(*attention.project(nn.Identity(), x, by), mask)
             expected = reference.attention(
                 p, "a", x[0].numpy(), positions[0].numpy(), heads, readable=readable
@@ -95,7 +98,7 @@ class TestAttention:
         positions = torch.tensor([[0.5, 4.0, 9.0]]).double(), torch.arange(5.0).double()[None] * 2
         by, context_by = (rotation(where, dim, heads) for where in positions)
         valid = torch.tensor([[True, False, True, True, False]])
-        for mask, readable in [(None, None), (attention_mask(valid), valid[0].numpy())]:
+        for mask, readable in [(None, None), (attention_mask(valid, x), valid[0].numpy())]:
             read = attention.project_context(context, context_by)
             out = attention.read(attention.project_query(x, by), *read, mask)
             expected = reference.attention(
@@ -110,11 +113,30 @@ class TestAttention:
             )
             np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-6)
 
+    @pytest.mark.parametrize(("device", "width"), [("cpu", 10), ("cuda", 16)])
+    def test_heads_of_odd_widths_are_filled_up_on_a_gpu(self, device, width):  # needs none
+        seen = []
+
+        class Watch(TorchFunctionMode):
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                if func is F.scaled_dot_product_attention:
+                    seen.append((*(x.shape[-1] for x in args), kwargs["scale"]))
+                    return args[0]  # without a driver it cannot be run
+                return func(*args, **(kwargs or {}))
+
+        attention = Attention(20, 2, 0.0, None, None)
+        attention.output = nn.Identity()
+        with FakeTensorMode(), Watch():
+            heads = torch.empty(3, 1, 2, 5, 10, device=device).unbind()
+            assert attention.read(*heads, None).shape == (1, 5, 20)
+        assert seen[0][:3] == (width,) * 3
+        assert seen[0][3] == (None if width == 10 else 10**-0.5)
+
     def test_gradcheck(self):
         attention = randomize(Attention(4, 2, 0.0, None, torch.float64))
         by = rotation(torch.arange(3.0).double()[None], 4, 2)
-        mask = attention_mask(torch.tensor([[True, False, True]]))
         x = draw(1, 3, 4).requires_grad_()
+        mask = attention_mask(torch.tensor([[True, False, True]]), x)
         assert torch.autograd.gradcheck(
             lambda x: attention.read(*attention.project(nn.Identity(), x, by), mask), (x,)
         )
@@ -135,7 +157,7 @@ class TestBlock:
         x, context = draw(1, 3, 8), draw(1, 4, 8, seed=1)
         by, context_by = (rotation(step_positions(z), 8, 2) for z in (x, context))
         valid = torch.tensor([[False, True, True, False]])
-        out = block(x, by, attention_mask(valid), context, context_by)
+        out = block(x, by, attention_mask(valid, x), context, context_by)
         read = {"context": context[0].numpy(), "context_positions": np.arange(4.0)}
         expected = reference.block(
             p, "b", x[0].numpy(), np.arange(3.0), 2, **read, readable=valid[0].numpy()
@@ -170,7 +192,7 @@ class TestBlock:
 def turned(x, positions, heads=1):
     """``x`` ``(B, L, D)``, rotated; it is left as it is."""
     by = rotation(positions, x.shape[-1], heads)
-    return rotate(x.clone().view(*x.shape[:2], 1, heads, -1), by, 1).view(x.shape)
+    return rotate(x.clone(), by, 1, (heads, x.shape[-1] // heads)).view(x.shape)
 
 
 class TestPositions:
@@ -208,9 +230,10 @@ class TestPositions:
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_turns_the_first_parts_alone(self, dtype):
-        x = draw(2, 3, 3 * 8).to(dtype).view(2, 3, 3, 2, 4)
+        x = draw(2, 3, 3 * 8).to(dtype)
         positions = torch.tensor([[0.0, 2.0, 5.0], [1.0, 1.0, 3.0]]).to(torch.float64)
-        out = rotate(x.clone(), rotation(positions, 8, 2), 2)
+        out = rotate(x.clone(), rotation(positions, 8, 2), 2, (2, 4))
+        x = x.view(2, 3, 3, 2, 4)
         assert torch.equal(out[:, :, 2], x[:, :, 2])
         for part in range(2):
             expected = turned(x[:, :, part].flatten(2).double(), positions, 2)
@@ -323,9 +346,11 @@ class TestValid:
 
     def test_rows_with_nothing_to_read_are_open(self):
         valid = torch.tensor([[True, False], [False, False]])
-        assert attention_mask(valid).tolist() == [[[[True, False]]], [[[True, True]]]]
+        mask = attention_mask(valid, torch.zeros(()).double())
+        assert mask.tolist() == [[[[0.0, -math.inf]]], [[[0.0, 0.0]]]]
+        assert mask.dtype == torch.float64
         assert any_valid(valid).tolist() == [[True], [False]]
-        assert attention_mask(None) is None
+        assert attention_mask(None, mask) is None
         assert any_valid(None) is None
 
 

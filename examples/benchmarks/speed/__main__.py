@@ -15,6 +15,7 @@ SECTIONS = (
     "reference",
     "imports",
 )
+WAYS = ("plain", "bf16", "compiled")
 
 
 def parse(arguments=None):
@@ -26,7 +27,14 @@ def parse(arguments=None):
     add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="default: all")
     add("--seconds", type=float, default=4.0, help="for each comparison (default: %(default)s)")
     add("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
-    add("--device", default="cpu", help="cpu or cuda; cuda adds bfloat16 and compiled")
+    add("--device", default="cpu", help="cpu or cuda")
+    add(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=("plain",),
+        help="bf16 and compiled: translators in lower precision, compiled",
+    )
     add("--mult", type=Path, metavar="DIR", help="a checkout of MulT, whose encoder is timed too")
     return parser.parse_args(arguments)
 

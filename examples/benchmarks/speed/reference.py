@@ -22,7 +22,7 @@ class ExplicitAttention(Attention):
     def read(self, query, key, value, mask):
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            scores = scores + mask
         weights = F.dropout(scores.softmax(-1), self.attention_dropout, self.training)
         return self.output((weights @ value).transpose(1, 2).flatten(2))
 

@@ -53,7 +53,7 @@ def environment(options):
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": options.threads,
-        "device": options.device,
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else options.device,
         "seconds": options.seconds,
     }
 

@@ -30,6 +30,7 @@ RAGGED = ((16, 40), (32, 40), (16, 128))  # batch, model_dim
 LONGEST = 500
 GROWTH = (250, 500, 1000)
 IMPORTS = 7  # turns
+COMPILED = ("floor", "ModalityTranslator", "nn.TransformerEncoder")
 
 
 class Bench:
@@ -37,7 +38,7 @@ class Bench:
 
     def __init__(self, options, report):
         self.seconds, self.device, self.mult = options.seconds, options.device, options.mult
-        self.report, self.rows = report, []
+        self.wanted, self.report, self.rows = options.ways, report, []
 
     def add(self, section, setting, what, calls, way=None):
         """Times ``calls``, the first of which the others are compared with."""
@@ -70,12 +71,16 @@ class Bench:
         lengths[0] = length
         return valid_from_lengths(lengths, length).to(self.device)
 
-    def ways(self):
-        """In fp32, and on CUDA in bfloat16 and compiled too."""
-        yield "", (lambda module: module), None
-        if torch.device(self.device).type == "cuda":
-            yield " bf16", (lambda module: module), torch.autocast("cuda", torch.bfloat16)
-            yield " compiled", torch.compile, None
+    def ways(self, modules):
+        """Yields ``(suffix, modules, context)`` for each way that is asked for."""
+        lower = torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        if "plain" in self.wanted:
+            yield "", modules, None
+        if "bf16" in self.wanted:
+            yield " bf16", modules, lower
+        if "compiled" in self.wanted:  # which takes long: what it makes of explicit scores is left
+            some = {name: x for name, x in modules.items() if name in COMPILED}
+            yield " compiled", {name: torch.compile(x) for name, x in some.items()}, None
 
 
 def translators(bench):
@@ -104,19 +109,11 @@ def translators(bench):
             default["MulT"] = peers.MulT(bench.mult, *sizes, 10 if dim % 10 == 0 else 8)
         plain = {name: module.to(bench.device) for name, module in plain.items()}
         default = {name: module.to(bench.device) for name, module in default.items()}
-        for way, wrap, context in bench.ways():
-            ready = {name: wrap(module) for name, module in plain.items()}
-            calls = {name: forward(m, x, valid=valid) for name, m in ready.items()}
-            bench.add("translator", setting, f"forward{way}", calls, context)
-            calls = {name: training_step(m, x, valid=valid) for name, m in ready.items()}
-            bench.add("translator", setting, f"forward + backward{way}", calls, context)
-            ready = {name: wrap(module) for name, module in default.items()}
-            calls = {name: forward(m, x, valid=valid) for name, m in ready.items()}
-            bench.add("translator with its defaults", setting, f"forward{way}", calls, context)
-            calls = {name: training_step(m, x, valid=valid) for name, m in ready.items()}
-            bench.add(
-                "translator with its defaults", setting, f"forward + backward{way}", calls, context
-            )
+        for section, modules in (("", plain), (" with its defaults", default)):
+            for way, ready, context in bench.ways(modules):
+                for what, make in (("forward", forward), ("forward + backward", training_step)):
+                    calls = {name: make(m, x, valid=valid) for name, m in ready.items()}
+                    bench.add(f"translator{section}", setting, f"{what}{way}", calls, context)
         saved = {name: saved_bytes(m, x, valid=valid) for name, m in plain.items()}
         bench.add_bytes("translator", setting, saved)
         saved = {name: saved_bytes(m, x, valid=valid) for name, m in default.items()}

@@ -47,10 +47,10 @@ def rotation(positions: Tensor, model_dim: int, num_heads: int) -> Tensor:
     """
     head_dim = model_dim // num_heads
     angles = positions.unsqueeze(-1) * _frequencies(positions, head_dim // 2, 10_000.0)
-    turns = torch.stack((angles.cos(), angles.sin()), -1)
     if head_dim % 2 or torch.compiler.is_compiling():
-        return turns
-    rows = torch.view_as_complex(turns).unsqueeze(2).expand(-1, -1, 2 * num_heads, -1)
+        return torch.stack((angles.cos(), angles.sin()), -1)
+    turns = torch.polar(angles.new_ones(()), angles)
+    rows = turns.unsqueeze(2).expand(-1, -1, 2 * num_heads, -1)
     return rows.contiguous() if rows.device.type == "cpu" else rows
 
 
@@ -77,9 +77,9 @@ def _turn(x: Tensor, by: Tensor, parts: int) -> Tensor:
     """Rotates in place."""
     count = parts * (by.shape[2] // 2)
     narrow = x.narrow(2, 0, count * 2 * by.shape[3])
-    wide = narrow.to(by.real.dtype)  # itself, but under autocast
+    wide = narrow.to(by.dtype.to_real())  # itself, but under autocast
     pairs = wide.view(*x.shape[:2], count, by.shape[3], 2)
-    torch.view_as_complex(pairs).mul_(by[:, :, :count])
+    torch.view_as_complex(pairs).mul_(by if parts == 2 else by.narrow(2, 0, count))
     if wide is not narrow:
         narrow.copy_(wide)
     return x

@@ -19,16 +19,16 @@ BITS = {
 def keep(valid: Tensor | None, x: Tensor) -> Tensor:
     """Puts zero at every step that is not valid. Select first, compute second: NaN * 0 is NaN.
 
-    On a CPU ``where`` takes four times as long as to multiply bits, as whole numbers, by 0 or 1.
+    To multiply bits, as whole numbers, by 0 or 1 takes a quarter of the time of ``where`` on a
+    CPU, and one kernel in place of two on a GPU.
     """
     if valid is None:
         return x
-    if x.device.type != "cpu" or x.dtype not in BITS or type(x) is not Tensor or is_transformed():
+    if x.dtype not in BITS or type(x) is not Tensor or is_transformed():
         return torch.where(valid.unsqueeze(-1), x, 0.0)
     if x.requires_grad and torch.is_grad_enabled():
         return cast(Tensor, _Kept.apply(valid, x))  # type: ignore[no-untyped-call]
-    bits = BITS[x.dtype]
-    return (x.view(bits) * valid.unsqueeze(-1).to(bits)).view(x.dtype)
+    return (x.view(BITS[x.dtype]) * valid.unsqueeze(-1)).view(x.dtype)
 
 
 def choose(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:

@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "rotation backwards",
         "_positions.py",
-        "torch.stack((angles.cos(), angles.sin()), -1)",
-        "torch.stack((angles.cos(), -angles.sin()), -1)",
+        "torch.polar(angles.new_ones(()), angles)",
+        "torch.polar(angles.new_ones(()), -angles)",
         "tests/test_transformer.py",
     ),
     Mutant(

@@ -72,10 +72,12 @@ def test_only_the_sections_that_are_asked_for(capsys):
 
 
 @pytest.mark.usefixtures("small")
-def test_in_lower_precision(capsys):
-    main(["--seconds", "0", "--sections", "translators", "--ways", "bf16"])
+def test_in_lower_precision_at_another_size(capsys):
+    size = ["--size", "3", "4", "20"]
+    main(["--seconds", "0", "--sections", "translators", "--ways", "bf16", *size])
     lines = capsys.readouterr().out.splitlines()
-    assert any("forward + backward bf16: ModalityTranslator" in text for text in lines)
+    wanted = "B3 L4 d20 forward + backward bf16: ModalityTranslator"
+    assert any(wanted in text for text in lines)
     assert not any("forward: ModalityTranslator" in text for text in lines)
 
 

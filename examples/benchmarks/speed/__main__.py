@@ -25,6 +25,13 @@ def parse(arguments=None):
     add = parser.add_argument
     add("--json", type=Path, metavar="OUT", help="file for all figures")
     add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="default: all")
+    add(
+        "--size",
+        nargs=3,
+        type=int,
+        metavar=("B", "L", "D"),
+        help="samples, steps and model_dim of translators and ensembles (default: four sizes)",
+    )
     add("--seconds", type=float, default=4.0, help="for each comparison (default: %(default)s)")
     add("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
     add("--device", default="cpu", help="cpu or cuda")

@@ -39,6 +39,7 @@ class Bench:
     def __init__(self, options, report):
         self.seconds, self.device, self.mult = options.seconds, options.device, options.mult
         self.wanted, self.report, self.rows = options.ways, report, []
+        self.settings = (options.size,) if options.size else SETTINGS
 
     def add(self, section, setting, what, calls, way=None):
         """Times ``calls``, the first of which the others are compared with."""
@@ -84,7 +85,7 @@ class Bench:
 
 
 def translators(bench):
-    for size, length, dim in SETTINGS:
+    for size, length, dim in bench.settings:
         setting = f"B{size} L{length} d{dim}"
         sizes = (SOURCE_DIM, TARGET_DIM, dim)
         x, valid = bench.draw(size, length, SOURCE_DIM), bench.lengths(size, length)
@@ -163,7 +164,7 @@ def ensembles(bench):
             second = self.second(sources["vision"], valid["vision"])
             return self.further(torch.cat((first, second), -1), valid["text"] | valid["vision"])
 
-    for size, length, dim in SETTINGS:
+    for size, length, dim in bench.settings:
         members = {
             name: ModalityTranslator(SOURCE_DIM, dim, model_dim=dim, dropout=0.0)
             for name in ("text", "vision")

@@ -155,13 +155,13 @@ def test_fits_an_ensemble():
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         members = {
-            "kernel": KernelTranslator(dims, 2, steps=20),
-            "retrieval": RetrievalTranslator(dims, 2, steps=20),
-            "linear": LinearTranslator(dims, 2),
+            "kernel": KernelTranslator(dims, 2, steps=20, device=device),
+            "retrieval": RetrievalTranslator(dims, 2, steps=20, device=device),
+            "linear": LinearTranslator(dims, 2, device=device),
         }
         x = {name: t.to(device) for name, t in sources.items()}
         y = target.to(device)
-        ensemble = fit_ensemble(x, y, translators=members, donors=DonorMatching(2))
+        ensemble = fit_ensemble(x, y, translators=members, donors=DonorMatching(2, device=device))
         with torch.no_grad():
             out = ensemble(x)
         assert out.device.type == device

@@ -17,7 +17,7 @@ from modimpute._elementwise import Context, draw_kept, dropped, factors, gelu
 
 def linear_of_norm(linear: nn.Linear, norm: nn.LayerNorm, x: Tensor, again: bool) -> Tensor:
     """As ``linear(norm(x))``; ``again``: the norm is computed again, not kept."""
-    if again and _is_plain(linear, nn.Linear) and _is_plain(norm, nn.LayerNorm):
+    if again and is_plain(linear, nn.Linear) and is_plain(norm, nn.LayerNorm):
         parameters = (norm.weight, norm.bias, *_parameters(linear))
         return cast(Tensor, _LinearOfNorm.apply(x, *parameters, norm.eps))  # type: ignore[no-untyped-call]
     return of_module(linear, norm(x))
@@ -25,7 +25,7 @@ def linear_of_norm(linear: nn.Linear, norm: nn.LayerNorm, x: Tensor, again: bool
 
 def linear_of_gelu(linear: nn.Linear, x: Tensor, rate: float, again: bool) -> Tensor:
     """As ``linear(dropout(gelu(x)))``; ``again``: these two are computed again, not kept."""
-    if again and _is_plain(linear, nn.Linear):
+    if again and is_plain(linear, nn.Linear):
         kept, scale = draw_kept(x, rate) if rate else (None, 1.0)
         return cast(Tensor, _LinearOfGelu.apply(x, kept, scale, *_parameters(linear)))  # type: ignore[no-untyped-call]
     return of_module(linear, dropped(gelu(x), rate, again))
@@ -34,10 +34,10 @@ def linear_of_gelu(linear: nn.Linear, x: Tensor, rate: float, again: bool) -> Te
 def of_module(linear: nn.Linear, x: Tensor) -> Tensor:
     """As ``linear(x)``, and nobody else's: a hook may keep what it has seen."""
     out: Tensor = linear(x)
-    return out if _is_plain(linear, nn.Linear) else out.clone()
+    return out if is_plain(linear, nn.Linear) else out.clone()
 
 
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is as we made it; one put in its place, or with hooks, has to be called."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     hooked = hooked or module._backward_hooks or module._backward_pre_hooks

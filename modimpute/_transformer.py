@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modimpute._elementwise import added, dropped, recomputes
+from modimpute._elementwise import added, dropped, recomputes, rows_at_once
 from modimpute._positions import rotate
-from modimpute._recomputed import linear_of_gelu, linear_of_norm, of_module
+from modimpute._recomputed import is_plain, linear_of_gelu, linear_of_norm, of_module
 
-# Heads of any other width make CUDA write out the attention matrix, where there is a mask.
+# With a mask, CUDA writes out the attention matrix of heads of any other width (float32: than 4).
 WHOLE = 8
 
 
@@ -103,7 +103,7 @@ class Block(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        width = 4 * model_dim if feedforward_dim is None else feedforward_dim
+        self.width = width = 4 * model_dim if feedforward_dim is None else feedforward_dim
         self.attention_norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
         self.attention = Attention(model_dim, num_heads, attention_dropout, device, dtype)
         self.feedforward_norm = nn.LayerNorm(model_dim, device=device, dtype=dtype)
@@ -132,9 +132,22 @@ class Block(nn.Module):
         again = recomputes(x)
         rate = self.dropout if self.training else 0.0
         x = added(x, dropped(attended, rate, again))
+        rows = rows_at_once(x, self.width)
+        if not rows or rate or not self._is_plain():
+            return added(x, dropped(self._feedforward(x, rate, again), rate, again))
+        x = x.contiguous()
+        for part in torch.split(x.flatten(0, 1), rows):  # views: x is nobody else's
+            part.add_(self._feedforward(part, 0.0, False))
+        return x
+
+    def _is_plain(self) -> bool:
+        linears = (self.feedforward_in, self.feedforward_out)
+        plain = all(is_plain(linear, nn.Linear) for linear in linears)
+        return plain and is_plain(self.feedforward_norm, nn.LayerNorm)
+
+    def _feedforward(self, x: Tensor, rate: float, again: bool) -> Tensor:
         hidden = linear_of_norm(self.feedforward_in, self.feedforward_norm, x, again)
-        out = linear_of_gelu(self.feedforward_out, hidden, rate, again)
-        return added(x, dropped(out, rate, again))
+        return linear_of_gelu(self.feedforward_out, hidden, rate, again)
 
 
 class Transformer(nn.Module):

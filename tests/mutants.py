@@ -782,7 +782,7 @@ MUTANTS = [
     Mutant(
         "recomputed: what a hook has seen is written to",
         "_recomputed.py",
-        "return out if _is_plain(linear, nn.Linear) else out.clone()",
+        "return out if is_plain(linear, nn.Linear) else out.clone()",
         "return out",
         "tests/test_recomputed.py",
     ),
@@ -813,6 +813,20 @@ MUTANTS = [
         "_valid.py",
         "return None, keep(ctx.saved_tensors[0], gradient)",
         "return None, gradient",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "pieces: hooks see them",
+        "_transformer.py",
+        "if not rows or rate or not self._is_plain():",
+        "if not rows or rate:",
+        "tests/test_transformer.py",
+    ),
+    Mutant(
+        "pieces: never",
+        "_elementwise.py",
+        "if rows * width >= WIDE else 0",
+        "if rows * width < 0 else 0",
         "tests/test_transformer.py",
     ),
     Mutant(

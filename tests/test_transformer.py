@@ -11,6 +11,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from modimpute import _elementwise
 from modimpute._elementwise import dropped
 from modimpute._positions import (
     Places,
@@ -177,6 +178,29 @@ class TestBlock:
             Block(8, 2, f, 0.0, 0.0, None, None).feedforward_in.out_features for f in (5, None)
         ]
         assert sizes == [5, 32]
+
+    @pytest.mark.parametrize("lower", [False, True])
+    def test_wide_parts_are_made_piece_by_piece(self, lower, monkeypatch):
+        block, x = randomize(Block(8, 2, 6, 0.5, 0.0, None, None)).eval(), draw(3, 5, 8).float()
+        by, rows = rotation(step_positions(x), 8, 2), []
+        norm = F.layer_norm
+        monkeypatch.setattr(
+            F, "layer_norm", lambda x, *rest: rows.append(x.shape[:-1].numel()) or norm(x, *rest)
+        )
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            whole = block(x, by, None)
+            monkeypatch.setattr(_elementwise, "WIDE", 3 * 5 * 6)
+            monkeypatch.setattr(_elementwise, "PIECE", 4 * 6)
+            before = x.clone()
+            torch.testing.assert_close(block(x, by, None), whole, rtol=1e-6, atol=1e-6)
+            assert rows == [15, 15, 15, 4, 4, 4, 3]
+            assert torch.equal(x, before)
+            seen = []
+            with block.feedforward_in.register_forward_hook(lambda *args: seen.append(args[-1])):
+                assert torch.equal(block(x, by, None), whole)
+            assert [len(out) for out in seen] == [3]  # whoever looks sees all of it
+        assert block(x, by, None).requires_grad
+        assert rows[-2:] == [15, 15]
 
     def test_both_rates_of_dropout_act_in_training_only(self):
         x = draw(1, 4, 8).float()

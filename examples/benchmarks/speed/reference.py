@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from examples.benchmarks.speed.timing import saved_bytes, training_step
+from examples.benchmarks.speed.timing import training_step
 from examples.mosi_sentiment.config import Shape
 from examples.mosi_sentiment.model import SentimentModel
 from examples.mosi_sentiment.presets import FAITHFUL
@@ -68,5 +68,5 @@ def reference(bench):
     setting = f"B{SIZE} L50/375/500 d{config.model_dim}, {config.num_heads} heads"
     calls = {name: training_step(model, x, valid) for name, model in models.items()}
     bench.add("reference model", setting, "forward + backward", calls)
-    saved = {name: saved_bytes(model, x, valid) for name, model in models.items()}
-    bench.add_bytes("reference model", setting, saved)
+    steps = {name: (model, (x, valid), {}) for name, model in models.items()}
+    bench.add_bytes("reference model", setting, steps)

@@ -26,6 +26,8 @@ def tables(rows):
         head = f"| {section}: times {versus} | " + " | ".join(names) + " |"
         lines = [head, "|---" * (len(names) + 1) + "|"]
         places = dict.fromkeys((row["setting"], row["what"]) for row in some)
+        settings = list(dict.fromkeys(setting for setting, _ in places))
+        places = sorted(places, key=lambda place: settings.index(place[0]))
         for setting, what in places:
             cells = {
                 row["name"]: cell(row)

@@ -40,9 +40,12 @@ class Bench:
         self.seconds, self.device, self.mult = options.seconds, options.device, options.mult
         self.wanted, self.report, self.rows = options.ways, report, []
         self.settings = (options.size,) if options.size else SETTINGS
+        self.training = False  # what is compared in this round
 
     def add(self, section, setting, what, calls, way=None):
         """Times ``calls``, the first of which the others are compared with."""
+        if ("backward" in what) != self.training:
+            return
         with way or contextlib.nullcontext():
             ratios, turns = compare(calls, self.seconds, self.device)
         first = next(iter(calls))
@@ -51,7 +54,13 @@ class Bench:
                 figures = {"ratio": ratio, "low": low, "high": high, "turns": turns}
                 self.row(section, setting, what, name, first, **figures)
 
-    def add_bytes(self, section, setting, sizes):
+    def add_bytes(self, section, setting, steps):
+        """Counts what is kept by ``steps``, ``(module, args, kwargs)`` each."""
+        if not self.training:
+            return
+        sizes = {
+            name: saved_bytes(m, *args, **kwargs) for name, (m, args, kwargs) in steps.items()
+        }
         first = next(iter(sizes))
         for name, size in sizes.items():
             if name != first:
@@ -115,16 +124,14 @@ def translators(bench):
                 for what, make in (("forward", forward), ("forward + backward", training_step)):
                     calls = {name: make(m, x, valid=valid) for name, m in ready.items()}
                     bench.add(f"translator{section}", setting, f"{what}{way}", calls, context)
-        saved = {name: saved_bytes(m, x, valid=valid) for name, m in plain.items()}
-        bench.add_bytes("translator", setting, saved)
-        saved = {name: saved_bytes(m, x, valid=valid) for name, m in default.items()}
-        bench.add_bytes("translator with its defaults", setting, saved)
-    sizes = {}
+            steps = {name: (m, (x,), {"valid": valid}) for name, m in modules.items()}
+            bench.add_bytes(f"translator{section}", setting, steps)
+    steps = {}
     for length in GROWTH:
         module = ModalityTranslator(SOURCE_DIM, TARGET_DIM, model_dim=40).to(bench.device)
         x, valid = bench.draw(4, length, SOURCE_DIM), bench.lengths(4, length)
-        sizes[f"ModalityTranslator L{length}"] = saved_bytes(module, x, valid=valid)
-    bench.add_bytes("translator", "B4 d40", sizes)
+        steps[f"ModalityTranslator L{length}"] = (module, (x,), {"valid": valid})
+    bench.add_bytes("translator", "B4 d40", steps)
 
 
 def unaligned(bench):
@@ -273,6 +280,8 @@ def losses(bench):
 
 def imports(bench):
     """The CPU time of a fresh interpreter."""
+    if not bench.training:
+        return
     turns = []
     for _ in range(IMPORTS):
         turn = {}
@@ -298,5 +307,5 @@ def _both(bench, section, setting, modules, x, valid):
     for what, make in (("forward", forward), ("forward + backward", training_step)):
         calls = {name: make(module, x, valid=valid) for name, module in modules.items()}
         bench.add(section, setting, what, calls)
-    saved = {name: saved_bytes(module, x, valid=valid) for name, module in modules.items()}
-    bench.add_bytes(section, setting, saved)
+    steps = {name: (module, (x,), {"valid": valid}) for name, module in modules.items()}
+    bench.add_bytes(section, setting, steps)

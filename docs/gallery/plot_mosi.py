@@ -26,28 +26,28 @@ import matplotlib.pyplot as plt
 
 DIFFERENCES = {
     "planted data,\naudio follows from text and vision": {
-        "L+V only": (-0.1995, -0.2347, -0.1640),
-        "full, zeros for audio": (-0.2974, -0.3464, -0.2444),
-        "full, mean for audio": (-0.2970, -0.3464, -0.2431),
-        "full, real audio": (+0.0092, -0.0109, +0.0290),
+        "L+V only": (-0.2206, -0.2679, -0.1699),
+        "full, zeros for audio": (-0.3463, -0.4260, -0.2584),
+        "full, mean for audio": (-0.3453, -0.4216, -0.2621),
+        "full, real audio": (+0.0227, -0.0001, +0.0447),
     },
     "planted data,\naudio is independent": {
-        "L+V only": (-0.0046, -0.0270, +0.0175),
-        "full, zeros for audio": (-0.1071, -0.2120, -0.0383),
-        "full, mean for audio": (-0.1141, -0.2090, -0.0370),
-        "full, real audio": (+0.2136, +0.1776, +0.2504),
+        "L+V only": (+0.0094, -0.0169, +0.0377),
+        "full, zeros for audio": (-0.0670, -0.1309, -0.0066),
+        "full, mean for audio": (-0.0674, -0.1243, -0.0108),
+        "full, real audio": (+0.2309, +0.1966, +0.2648),
     },
     "CMU-MOSI, utterances": {
-        "L+V only": (+0.0161, -0.0130, +0.0420),
-        "full, zeros for audio": (-0.0692, -0.1282, -0.0132),
-        "full, mean for audio": (-0.0143, -0.0471, +0.0184),
-        "full, real audio": (-0.0125, -0.0451, +0.0208),
+        "L+V only": (+0.0143, -0.0107, +0.0404),
+        "full, zeros for audio": (-0.0654, -0.1385, +0.0003),
+        "full, mean for audio": (-0.0264, -0.0665, +0.0110),
+        "full, real audio": (-0.0109, -0.0512, +0.0320),
     },
     "CMU-MOSI, sequences": {
-        "L+V only": (+0.0145, -0.0132, +0.0467),
-        "full, zeros for audio": (-0.0575, -0.1169, -0.0109),
-        "full, mean for audio": (-0.0034, -0.0406, +0.0368),
-        "full, real audio": (-0.0014, -0.0363, +0.0310),
+        "L+V only": (-0.0063, -0.0391, +0.0256),
+        "full, zeros for audio": (-0.0477, -0.1173, +0.0115),
+        "full, mean for audio": (+0.0091, -0.0232, +0.0448),
+        "full, real audio": (+0.0027, -0.0357, +0.0394),
     },
 }
 

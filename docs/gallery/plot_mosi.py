@@ -75,6 +75,8 @@ for data in (independent, utterances, sequences):
 # is enough to undo that. Real audio is no better there, either.
 
 for data in DIFFERENCES.values():
+    assert data["full, zeros for audio"][0] < 0
+for data in (dependent, independent):
     assert data["full, zeros for audio"][2] < 0
 for data in (utterances, sequences):
     assert includes_zero(data["full, mean for audio"])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from modimpute._positions import Places
 from modimpute._transformer import Block
-from modimpute._valid import any_valid, blend, count_after
+from modimpute._valid import any_valid, blend, count_after, opened
 
 POOLS = ("mean", "last", "attention")
 
@@ -69,6 +69,6 @@ class Tower(nn.Module):
         scores = (x * self.query).sum(-1, dtype=torch.promote_types(x.dtype, torch.float32))
         scores = scores * x.shape[-1] ** -0.5
         if valid is not None:
-            scores = scores.masked_fill(~(valid | ~valid.any(-1, keepdim=True)), -torch.inf)
+            scores = scores.masked_fill(~opened(valid), -torch.inf)
         weights: Tensor = scores.softmax(-1).unsqueeze(-1)
         return (weights * x).sum(1)

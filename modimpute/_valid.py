@@ -54,6 +54,11 @@ def blend(valid: Tensor | None, x: Tensor, other: Tensor) -> Tensor:
     return torch.lerp(other, x, weight)
 
 
+def opened(valid: Tensor) -> Tensor:
+    """Returns ``valid``, but every step of a row that has none."""
+    return valid >= valid.any(-1, keepdim=True)
+
+
 def attention_mask(valid: Tensor | None, like: Tensor) -> Tensor | None:
     """Returns ``(B, 1, 1, L)`` to be added to scores: 0 at keys that may be read, -inf at others.
 
@@ -63,8 +68,7 @@ def attention_mask(valid: Tensor | None, like: Tensor) -> Tensor | None:
     """
     if valid is None:
         return None
-    readable = valid >= valid.any(-1, keepdim=True)
-    return readable.to(like.dtype).log().unsqueeze(1).unsqueeze(1)
+    return opened(valid).to(like.dtype).log().unsqueeze(1).unsqueeze(1)
 
 
 def any_valid(valid: Tensor | None) -> Tensor | None:
@@ -86,7 +90,7 @@ def any_source(
         return torch.ones_like(union)
     for name in sorted(valid):
         union = union | valid[name]
-    return union | ~union.any(-1, keepdim=True)
+    return opened(union)
 
 
 def count_before(valid: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def run_by_length(
     to its own longest sample; the results are padded with zeros and put back in order. They are
     those of one call on the padded batch, up to rounding (and to the random numbers of dropout).
     For sequences that are padded at the end, of lengths that differ much: attention costs the
-    square of the padded length.
+    square of the padded length. On a GPU only where each bucket fills it: else it waits for more
+    calls.
 
     Lengths are read on the CPU, where a data loader makes them, so that no device is waited
     for; for the same reason this is not for ``torch.compile`` and ``torch.export``. Use it in

@@ -55,9 +55,14 @@ def environment(options):
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": options.threads,
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else options.device,
+        "device": _device(options.device),
         "seconds": options.seconds,
     }
+
+
+def _device(name):
+    cuda = torch.device(name).type == "cuda"
+    return torch.cuda.get_device_name(name) if cuda else name
 
 
 def _processor():

@@ -573,6 +573,28 @@ class TestPrepare:
         assert data.test.has(data.modalities).all()
         assert len(data.test.labels) == len(data.test)
 
+    def test_a_table_of_keel_from_its_file(self, tmp_path):
+        rows = np.arange(2000)
+        lines = [",".join(map(str, [*range(r, r + 36), f" {r % 3}"])) for r in rows]
+        (tmp_path / "satimage.dat").write_text("@relation x\n@data\n" + "\n".join(lines) + "\n")
+        out = ["--source", str(tmp_path), "--out", str(tmp_path)]
+        assert prepare.main(["satimage", *out]) == 0
+        arrays = np.load(tmp_path / "satimage.npz")
+        first = {split: arrays[f"{split}_band0"][:, 0] for split in ("train", "test")}
+        assert [len(x) for x in first.values()] == [1200, 600]
+        assert not set(first["train"]) & set(first["test"])
+        assert np.array_equal(arrays["test_band3"][:, 8], first["test"] + 35)
+        assert np.array_equal(arrays["train_labels"], first["train"] % 3)
+        # Of a small table, three tenths are the test.
+        (tmp_path / "satimage.dat").write_text("\n".join(lines[:10]))
+        small = prepare.keel_table(tmp_path, "satimage")
+        assert [len(small[f"{split}_labels"]) for split in ("train", "test")] == [7, 3]
+
+    @pytest.mark.parametrize("name", prepare.KEEL)
+    def test_no_column_of_keel_stands_in_two_modalities(self, name):
+        columns = [c for part in prepare.KEEL[name].values() for c in part]
+        assert sorted(columns) == list(range(len(columns)))
+
     def test_a_source_that_is_not_there(self, tmp_path, capsys):
         assert prepare.main(["av_digits", "--out", str(tmp_path)]) == 2
         assert "give --source" in capsys.readouterr().out

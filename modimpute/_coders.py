@@ -10,6 +10,7 @@ from modimpute._positions import (
     step_positions,
     waves,
 )
+from modimpute._product import of_module
 from modimpute._transformer import Block, Transformer
 from modimpute._valid import attention_mask, blend, keep
 
@@ -45,7 +46,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None, counted: Tensor | None) -> Tensor:
         """Returns ``(B, L, model_dim)``; at steps that are not valid, what the others tell."""
-        h = blend(valid, self.input(keep(valid, x).to(self.gap.dtype)), self.gap)
+        h = of_module(self.input, keep(valid, x).to(self.gap.dtype))
+        h = blend(valid, h, self.gap)
         h = self.places(h, counted)
         by = rotation(step_positions(h), self.model_dim, self.num_heads)
         encoded: Tensor = self.transformer(h, by, attention_mask(valid, h))
@@ -116,5 +118,5 @@ class Decoder(nn.Module):
             h = self.block(
                 h, rotation(clock, self.model_dim, self.num_heads), None, others, others_by
             )
-        out: Tensor = self.output(self.norm(h))
+        out = of_module(self.output, self.norm(h))
         return out.to(self.unknown.dtype)  # autocast lowers it

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._checks import (
@@ -18,6 +17,7 @@ from modimpute._checks import (
     check_valid,
     check_valids,
 )
+from modimpute._product import product
 from modimpute._valid import any_source, keep
 
 KEYWORDS = ("valid", "target_length")
@@ -137,7 +137,7 @@ class Input(nn.Module):
         if translation is None:
             translation = self.weight.new_zeros((1, 1, self.weight.shape[1]))
             heard = self.weight.new_zeros((1, 1), dtype=torch.bool)
-        projected = F.linear(keep(heard, translation.to(self.weight.dtype)), self.weight)
+        projected = product(keep(heard, translation.to(self.weight.dtype)), self.weight)
         # All parameters take part, also where every source is heard: see modimpute._valid.choose.
         where = self.weight.new_ones((1, 1), dtype=torch.bool) if heard is None else heard
         return projected, torch.where(where.unsqueeze(-1), self.bias, self.missing)

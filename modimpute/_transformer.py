@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from modimpute._elementwise import added, dropped, recomputes, rows_at_once
 from modimpute._positions import rotate
-from modimpute._recomputed import is_plain, linear_of_gelu, linear_of_norm, of_module
+from modimpute._product import is_plain, of_module, product
+from modimpute._recomputed import linear_of_gelu, linear_of_norm
 
 # With a mask, CUDA writes out the attention matrix of heads of any other width (float32: than 4).
 WHOLE = 8
@@ -57,13 +58,13 @@ class Attention(nn.Module):
     def project_query(self, x: Tensor, by: Tensor) -> Tensor:
         """Returns the queries alone, where something else is read."""
         dim = x.shape[-1]
-        query = F.linear(x, self.input.weight[:dim], self.input.bias[:dim])
+        query = product(x, self.input.weight[:dim], self.input.bias[:dim])
         return rotate(query, by, 1, self._shape).squeeze(2).transpose(1, 2)
 
     def project_context(self, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the keys and values alone, of what is read."""
         dim = x.shape[-1]
-        fused = F.linear(x, self.input.weight[dim:], self.input.bias[dim:])
+        fused = product(x, self.input.weight[dim:], self.input.bias[dim:])
         key, value = rotate(fused, by, 1, self._shape).transpose(1, 3).unbind(2)
         return key, value
 

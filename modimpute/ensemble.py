@@ -9,6 +9,7 @@ from modimpute._checks import check_choice, check_names, check_sizes, check_tran
 from modimpute._members import Input, Member, check_sources, source_dims
 from modimpute._names import ModuleMapping
 from modimpute._positions import Places, rotation, step_positions
+from modimpute._product import of_module
 from modimpute._subsets import who_has
 from modimpute._transformer import Transformer
 from modimpute._valid import attention_mask, keep
@@ -245,5 +246,5 @@ class TranslatorEnsemble(Weighable):
         x = functools.reduce(torch.add, [projected for projected, _ in parts], x)
         x = self.places(x, target_valid)
         by = rotation(step_positions(x), self.model_dim, self.num_heads)
-        x = self.transformer(x, by, attention_mask(target_valid, x))
-        return keep(target_valid, self.output(x).to(self._like.dtype))  # autocast lowers it
+        x = of_module(self.output, self.transformer(x, by, attention_mask(target_valid, x)))
+        return keep(target_valid, x.to(self._like.dtype))  # autocast lowers it

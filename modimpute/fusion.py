@@ -16,6 +16,7 @@ from modimpute._cross import Shares, cross_attention
 from modimpute._latents import Latents
 from modimpute._names import ModuleMapping
 from modimpute._positions import clock_positions, rotation, step_positions
+from modimpute._product import of_module
 from modimpute._tower import POOLS, Tower
 from modimpute._valid import any_source, keep
 
@@ -221,7 +222,7 @@ class CrossModalAttentionFusion(nn.Module):
                 given = like.new_zeros((size, 1, self.modality_dims[name]))
                 known = like.new_zeros((size, 1), dtype=torch.bool)
             valids[name] = known
-            h = tower.input(keep(known, given).to(like.dtype))
+            h = of_module(tower.input, keep(known, given).to(like.dtype))
             here = self.aligned and name in modalities
             exists = shared if here else known
             x[name] = tower.places(h, exists)

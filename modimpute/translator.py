@@ -11,6 +11,7 @@ from modimpute._checks import (
     check_valid,
 )
 from modimpute._positions import Places, clock_positions, rotation, step_positions, waves
+from modimpute._product import of_module
 from modimpute._transformer import Transformer
 from modimpute._valid import any_valid, attention_mask, blend, keep
 
@@ -167,7 +168,7 @@ class ModalityTranslator(nn.Module):
         if exists is None and self.aligned:
             exists = valid
 
-        x = self.input(keep(valid, source).to(self.input.weight.dtype))
+        x = of_module(self.input, keep(valid, source).to(self.input.weight.dtype))
         x = blend(valid, x, self.gap)
         x = self.places(x, exists if self.aligned else valid)
         mask = attention_mask(valid, x)
@@ -176,7 +177,7 @@ class ModalityTranslator(nn.Module):
         if not self.aligned:
             x = self._decode(x, valid, mask, exists, length)
 
-        out = self.output(x).to(self.output.weight.dtype)  # autocast lowers it
+        out = of_module(self.output, x).to(self.output.weight.dtype)  # autocast lowers it
         readable = None if exists is valid else any_valid(valid)  # the valid steps are readable
         if readable is not None:
             exists = readable if exists is None else exists & readable
@@ -194,7 +195,7 @@ class ModalityTranslator(nn.Module):
         steps = encoded.new_empty((encoded.shape[0], length, 0))
         clock = clock_positions(steps, exists)
         features = waves(clock, self.model_dim).to(self.query.weight.dtype)
-        queries = self.query(features).expand(encoded.shape[0], -1, -1)
+        queries = of_module(self.query, features).expand(encoded.shape[0], -1, -1)
         by = rotation(clock, *sizes)
         context_by = rotation(clock_positions(encoded, valid), *sizes)
         decoded: Tensor = self.decoder(queries, by, mask, encoded, context_by)

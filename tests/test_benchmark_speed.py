@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("sklearn")
 
+from examples.benchmarks.imputation.data import load
 from examples.benchmarks.speed import quality, reference, report, sections, timing
 from examples.benchmarks.speed.__main__ import main
 from examples.benchmarks.speed.floor import Encoder
@@ -63,6 +64,18 @@ def test_every_section_runs_and_is_reported(tmp_path, capsys):
     }
     table = capsys.readouterr().out
     assert "| translator: times floor | ModalityTranslator |" in table
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("on", [True, False])
+def test_the_other_library_can_be_left_out(on, tmp_path, monkeypatch):
+    path, before, seen = tmp_path / "out.json", torch._C._get_mkldnn_enabled(), []
+    monkeypatch.setattr(sections, "losses", lambda _: seen.append(torch._C._get_mkldnn_enabled()))
+    main(["--sections", "losses", "--json", str(path), *([] if on else ["--no-onednn"])])
+    assert set(seen) == {on and before}
+    assert torch._C._get_mkldnn_enabled() == before
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved["environment"]["oneDNN"] == (on and before)
 
 
 @pytest.mark.usefixtures("small")
@@ -164,6 +177,26 @@ def test_quality_of_fusions_on_digits(capsys):
     out = capsys.readouterr().out
     assert "digits, 3 modalities, accuracy over 1 seeds" in out
     assert "num_latents=2:" in out
+
+
+def test_quality_over_folds_tests_every_sample_once():
+    data = load("digits")
+
+    def samples(*parts):
+        names = data.modalities
+        return sorted(
+            x.numpy().tobytes()
+            for p in parts
+            for x in torch.cat([p.modalities[n] for n in names], -1)
+        )
+
+    everybody, tested = samples(data.train, data.test), []
+    for seed in range(3):
+        train, validation, test = quality.split(data, seed, 3)
+        assert samples(train, validation, test) == everybody
+        assert len(test) == 599
+        tested.append(test)
+    assert samples(*tested) == everybody
 
 
 def test_tables_have_a_line_for_each_setting():

@@ -34,6 +34,7 @@ def parse(arguments=None):
     )
     add("--seconds", type=float, default=4.0, help="for each comparison (default: %(default)s)")
     add("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    add("--no-onednn", action="store_true", help="all by MKL, as on processors of Intel")
     add("--device", default="cpu", help="cpu or cuda")
     add(
         "--ways",
@@ -53,14 +54,14 @@ def main(arguments=None):
 
     from examples.benchmarks.speed import report, sections
     from examples.benchmarks.speed.reference import reference
-    from examples.benchmarks.speed.timing import threads
+    from examples.benchmarks.speed.timing import onednn, threads
 
     bench = sections.Bench(options, lambda row: print(report.line(row), flush=True))
     torch.manual_seed(0)
     # Forward passes first, as where a model only predicts: after a training step much freed memory
     # stays with the process, and what writes most gains most by that.
     rounds = [(training, name) for training in (False, True) for name in options.sections]
-    with threads(options.threads):
+    with threads(options.threads), onednn(not options.no_onednn):
         for bench.training, name in rounds:
             (reference if name == "reference" else getattr(sections, name))(bench)
             if options.json:  # what is finished is kept

@@ -2,17 +2,22 @@
 
 Classifies digits from their three strips, or any .npz file of modalities and integer labels, with
 nothing missing: the same training for each fusion, the epoch with the best validation accuracy.
+With --folds N, each seed tests on another N-th of all samples.
 """
 
 import argparse
 import copy
+import functools
 import statistics
 import sys
+from dataclasses import replace
 
 import torch
+from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from examples.benchmarks.imputation.data import load
+from examples.benchmarks.imputation.parts import join
 from examples.benchmarks.speed.peers import AllPairs
 from modimpute import CrossModalAttentionFusion
 
@@ -28,6 +33,18 @@ def fusions(dims, aligned, latents, longest):
             dims, num_latents=latents, **options
         ),
     }
+
+
+def split(data, seed, folds):
+    """Returns training, validation and test samples; in ``folds`` seeds all are tested once."""
+    if not folds:
+        return (*data.split(seed), data.test)
+    parts = [part for part in (data.train, data.validation, data.test) if part is not None]
+    everything = functools.reduce(join, parts)
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed // folds)
+    train, test = list(cut.split(everything.labels, everything.labels))[seed % folds]
+    rest = replace(data, train=everything.rows(train), validation=None)
+    return (*rest.split(seed), everything.rows(test))
 
 
 def accuracy(fusion, head, part, labels):
@@ -73,6 +90,7 @@ def main(arguments=None):
     add("--data", default="digits", help="digits, or FILE.npz with --modalities")
     add("--modalities", nargs="+", default=())
     add("--seeds", type=int, default=5)
+    add("--folds", type=int, default=0, help="of all samples (default: the file's test samples)")
     add("--epochs", type=int, default=30)
     add("--latents", type=int, default=16)
     add("--threads", type=int, default=1)
@@ -83,13 +101,13 @@ def main(arguments=None):
     lengths = {x.shape[1] for x in data.train.modalities.values()}
     facts = (dims, len(lengths) == 1, options.latents, max(lengths))
     classes = int(data.train.labels.max()) + 1
-    labels = torch.as_tensor(data.test.labels)
     scores = {}
     for seed in range(options.seeds):
-        train, validation = data.split(seed)
+        train, validation, test = split(data, seed, options.folds)
+        labels = torch.as_tensor(test.labels)
         for name, make in fusions(*facts).items():
             fusion, head = fit(make, classes, train, validation, options.epochs, seed)
-            scores.setdefault(name, []).append(accuracy(fusion, head, data.test, labels))
+            scores.setdefault(name, []).append(accuracy(fusion, head, test, labels))
             print(f"seed {seed}: {name} {scores[name][-1]:.4f}", flush=True)
     print(f"\n{data.name}, {len(dims)} modalities, accuracy over {options.seeds} seeds")
     for name, some in scores.items():

@@ -113,3 +113,13 @@ def threads(count):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def onednn(on):
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(on and before)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)

@@ -13,10 +13,10 @@ PIECE = 2**19  # elements of a piece: it stays in the processor's cache
 
 
 def is_transformed() -> bool:
-    """Whether a compiler or a functional transform reads the code: each has rules of its own."""
+    """Whether a compiler, tracer or functional transform reads the code: each has its rules."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return True
-    return forward_ad._current_level >= 0
+    return torch._C._is_tracing() or forward_ad._current_level >= 0
 
 
 def recomputes(x: Tensor) -> bool:

@@ -39,6 +39,15 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _of_onednn(x, weight, bias)
 
 
+def no_view(rows: Tensor, like: Tensor) -> Tensor:
+    """Returns the rows in the shape of what they were made of.
+
+    What was made in a function must not be a view to be rotated.
+    """
+    shape = (*like.shape[:-1], rows.shape[-1])
+    return cast(Tensor, torch.ops.aten._unsafe_view(rows, shape))
+
+
 def input_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Returns the gradient of ``x`` from that of the product."""
     return product(_rows(gradient), weight.t()).to(x.dtype).view(x.shape)
@@ -63,15 +72,12 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
     if not (x.dtype == weight.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
         return False
     ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
-    return ours and _is_dense(x) and _is_dense(weight) and _prefers_onednn()
+    on = torch._C._get_mkldnn_enabled() and _is_amd()
+    return ours and on and _is_dense(x) and _is_dense(weight)
 
 
 def _is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 2 and x.t().is_contiguous())
-
-
-def _prefers_onednn() -> bool:
-    return _is_amd() and torch._C._get_mkldnn_enabled() and not torch._C._is_tracing()
 
 
 @functools.cache
@@ -88,10 +94,8 @@ def _is_amd() -> bool:
 
 
 def _of_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """No view of anything: what was made in a function must not be one to be rotated."""
     rows = x.flatten(0, -2)
-    out = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return cast(Tensor, torch.ops.aten._unsafe_view(out, (*x.shape[:-1], out.shape[-1])))
+    return no_view(torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], ""), x)
 
 
 class _Product(torch.autograd.Function):

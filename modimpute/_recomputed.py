@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._elementwise import Context, draw_kept, dropped, factors, gelu
-from modimpute._product import input_gradient, is_plain, of_module, parameter_gradients, product
+from modimpute._product import (
+    input_gradient,
+    is_plain,
+    no_view,
+    of_module,
+    parameter_gradients,
+    product,
+)
 
 
 def linear_of_norm(linear: nn.Linear, norm: nn.LayerNorm, x: Tensor, again: bool) -> Tensor:
@@ -39,9 +46,7 @@ def _parameters(linear: nn.Linear) -> tuple[Tensor, Tensor]:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As ``F.linear``, but no view: what was made in a function must not be one to be rotated."""
-    out = product(x.flatten(0, -2), weight, bias)
-    return cast(Tensor, torch.ops.aten._unsafe_view(out, (*x.shape[:-1], out.shape[-1])))
+    return no_view(product(x.flatten(0, -2), weight, bias), x)
 
 
 class _LinearOfNorm(torch.autograd.Function):

@@ -804,15 +804,15 @@ MUTANTS = [
     Mutant(
         "recomputed: dual numbers, too",
         "_elementwise.py",
-        "return forward_ad._current_level >= 0",
-        "return False",
+        " or forward_ad._current_level >= 0",
+        "",
         "tests/test_recomputed.py",
     ),
     Mutant(
         "product: of a view, which must not be written to",
         "_product.py",
-        "return cast(Tensor, torch.ops.aten._unsafe_view(out, (*x.shape[:-1], out.shape[-1])))",
-        "return cast(Tensor, out.view(*x.shape[:-1], out.shape[-1]))",
+        "return cast(Tensor, torch.ops.aten._unsafe_view(rows, shape))",
+        "return rows.view(shape)",
         "tests/test_product.py",
     ),
     Mutant(

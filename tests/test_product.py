@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from examples.benchmarks.speed.timing import onednn
 from modimpute import (
     CrossModalAttentionFusion,
     ModalityImputer,
@@ -17,7 +18,7 @@ DIMS = {"text": 5, "audio": 3, "vision": 4}
 
 
 @pytest.fixture(autouse=True)
-def onednn(monkeypatch):
+def everywhere(monkeypatch):
     """oneDNN for products of any size, on whatever processor the tests run."""
     if not (torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         pytest.skip("this build of torch has no oneDNN")
@@ -132,11 +133,8 @@ def _autocast(*given):
 
 
 def _switched_off(*given):
-    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags: warns of GPUs
-    try:
+    with onednn(False):
         _product.product(*given)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own: tracing is deprecated

@@ -66,7 +66,7 @@ def main(arguments=None):
             (reference if name == "reference" else getattr(sections, name))(bench)
             if options.json:  # what is finished is kept
                 report.save(options.json, options, bench.rows)
-    facts = report.environment(options)
+        facts = report.environment(options)
     print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
     print(report.tables(bench.rows))
 

@@ -55,7 +55,7 @@ def environment(options):
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": options.threads,
-        "oneDNN": not options.no_onednn and torch._C._get_mkldnn_enabled(),
+        "oneDNN": torch._C._get_mkldnn_enabled(),
         "device": _device(options.device),
         "seconds": options.seconds,
     }

@@ -45,7 +45,8 @@ class Latents(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.vectors, std=0.02)
+        # As large as what they read: if drawn close together, they stay alike, as if one.
+        nn.init.normal_(self.vectors)
 
     def forward(
         self,

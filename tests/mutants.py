@@ -305,6 +305,13 @@ MUTANTS = [
         "tests/test_fusion.py",
     ),
     Mutant(
+        "latents begin all alike",
+        "_latents.py",
+        "nn.init.normal_(self.vectors)",
+        "nn.init.normal_(self.vectors, std=0.02)",
+        "tests/test_fusion.py",
+    ),
+    Mutant(
         "aligned modalities meet latents on clocks of their own",
         "fusion.py",
         "exists = shared if here else known",

@@ -104,6 +104,17 @@ class TestFormula:
                     else:
                         assert told[i].eq(0).all()
 
+    def test_fresh_latents_hold_different_things(self):
+        torch.manual_seed(0)
+        fusion = CrossModalAttentionFusion({"text": 3, "audio": 2}, num_latents=8).eval()
+        held = []
+        norm = fusion.latents.blocks[-1].attention_norm
+        norm.register_forward_hook(lambda _module, _input, out: held.append(out))
+        fusion({"text": torch.randn(4, 20, 3), "audio": torch.randn(4, 30, 2)})
+        for latents in held:  # before and after the last block has read
+            alike = latents.mean(1).norm(dim=-1) / latents.norm(dim=-1).mean(1)
+            assert alike.max() < 0.7  # 1: all are the same
+
     def test_aligned_modalities_meet_latents_on_one_clock(self):
         # Audio has steps 2 and 3 only; on a clock of its own they would be the whole span.
         fusion = build(aligned=True, num_latents=3)

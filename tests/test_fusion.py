@@ -111,6 +111,7 @@ class TestFormula:
         norm = fusion.latents.blocks[-1].attention_norm
         norm.register_forward_hook(lambda _module, _input, out: held.append(out))
         fusion({"text": torch.randn(4, 20, 3), "audio": torch.randn(4, 30, 2)})
+        assert len(held) == 2
         for latents in held:  # before and after the last block has read
             alike = latents.mean(1).norm(dim=-1) / latents.norm(dim=-1).mean(1)
             assert alike.max() < 0.7  # 1: all are the same

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook as _everywhere  # hooks of all modules
 
 from modimpute._elementwise import Context, is_transformed
+from modimpute._processor import is_amd, is_wide
 
 LEAST = 2**21  # multiplications, from which a call of another library is worth it
+WIDE = 64  # features, from which it is also where AVX-512 takes two steps
 
 
 def of_module(linear: nn.Linear, x: Tensor) -> Tensor:
@@ -72,8 +74,12 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
     if not (x.dtype == weight.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
         return False
     ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
-    on = torch._C._get_mkldnn_enabled() and _is_amd()
-    return ours and on and _is_dense(x) and _is_dense(weight)
+    on = torch._C._get_mkldnn_enabled() and is_amd() and _has_onednn()
+    if not (ours and on and _is_dense(x) and _is_dense(weight)):
+        return False
+    # MKL's kernels for AVX2 compute half as much at a time as oneDNN's for AVX-512. Where that
+    # takes a processor two steps, wide rows gain a tenth, and sums over rows lose a half.
+    return is_wide() or (x.is_contiguous() and min(weight.shape) >= WIDE)
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -81,16 +87,8 @@ def _is_dense(x: Tensor) -> bool:
 
 
 @functools.cache
-def _is_amd() -> bool:
-    """Whether MKL, which torch asks first, is half as fast as oneDNN, which torch has as well.
-
-    It gives processors of AMD its kernels for AVX2, which compute half as much at a time as those
-    for AVX-512. oneDNN chooses by what a processor can.
-    """
-    can: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    able = bool(can.get("avx512_f")) and str(can.get("cpu_name")).startswith("AMD")
-    there = torch._C.has_mkl and torch._C._has_mkldnn
-    return able and there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def _has_onednn() -> bool:
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _of_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,13 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modimpute._elementwise import added, dropped, recomputes, rows_at_once
+from modimpute._elementwise import added, dropped, is_transformed, recomputes, rows_at_once
 from modimpute._positions import rotate
+from modimpute._processor import is_amd
 from modimpute._product import is_plain, of_module, product
 from modimpute._recomputed import linear_of_gelu, linear_of_norm
 
 # With a mask, CUDA writes out the attention matrix of heads of any other width (float32: than 4).
 WHOLE = 8
+FULL = 16  # MKL's kernels for AVX2 take up to twice as long for any narrower head
+# From so many scores, and keys in a forward pass or with a backward pass, filling up takes less.
+MANY, LONG, LONG_TO_LEARN = 2**16, 128, 32
 
 
 class Attention(nn.Module):
@@ -79,7 +83,7 @@ class Attention(nn.Module):
     def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Returns what the queries read, ``(B, L, model_dim)``."""
         rate = self.attention_dropout if self.training else 0.0
-        scale, fill = None, -self.head_dim % WHOLE if query.is_cuda else 0
+        scale, fill = None, self._missing_width(query, key)
         if fill:
             scale = self.head_dim**-0.5
             query, key, value = (F.pad(x, (0, fill)) for x in (query, key, value))
@@ -88,6 +92,16 @@ class Attention(nn.Module):
         )
         out = out.narrow(-1, 0, self.head_dim) if fill else out
         return of_module(self.output, out.transpose(1, 2).flatten(2))
+
+    def _missing_width(self, query: Tensor, key: Tensor) -> int:
+        """Returns how many zeros heads are filled up with, to a width that is computed faster."""
+        if query.is_cuda:
+            return -self.head_dim % WHOLE
+        if self.head_dim >= FULL or query.device.type != "cpu" or is_transformed():
+            return 0
+        keys, rows = key.shape[2], query.shape[:3].numel()
+        long = keys >= (LONG_TO_LEARN if torch.is_grad_enabled() else LONG) and rows * keys >= MANY
+        return FULL - self.head_dim if long and query.dtype == torch.float32 and is_amd() else 0
 
 
 class Block(nn.Module):

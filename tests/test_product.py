@@ -23,7 +23,8 @@ def everywhere(monkeypatch):
     if not (torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         pytest.skip("this build of torch has no oneDNN")
     monkeypatch.setattr(_product, "LEAST", 1)
-    monkeypatch.setattr(_product, "_is_amd", lambda: True)
+    monkeypatch.setattr(_product, "is_amd", lambda: True)
+    monkeypatch.setattr(_product, "is_wide", lambda: True)
 
 
 @pytest.fixture
@@ -156,24 +157,22 @@ def test_small_products_are_left_to_torch(calls, monkeypatch):
     assert calls
 
 
-@pytest.mark.parametrize(
-    ("name", "wide", "there"),
-    [
-        ("AMD EPYC 9555", True, True),
-        ("AMD EPYC 7763", False, False),
-        ("Intel(R) Xeon(R)", True, False),
-    ],
-)
-def test_where_the_other_library_is_faster(name, wide, there, monkeypatch):
-    monkeypatch.undo()
-    can = {"cpu_name": name, "avx512_f": wide}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
-    monkeypatch.setattr(torch._C, "has_mkl", True)
-    assert _product._is_amd.__wrapped__() is there
-    monkeypatch.setattr(torch._C, "has_mkl", False)  # torch asks another library first
-    assert not _product._is_amd.__wrapped__()
-    monkeypatch.delattr(torch.cpu, "get_capabilities")  # of older versions
-    assert not _product._is_amd.__wrapped__()
+def test_wide_rows_alone_where_512_bits_take_two_steps(calls, monkeypatch):
+    monkeypatch.setattr(_product, "is_wide", lambda: False)
+    for width, count in ((7, 2), (8, 0)):  # the product and the gradient of x
+        monkeypatch.setattr(_product, "WIDE", width)
+        given = operands(2, 5, 8)
+        found, expected = _product.product(*given), F.linear(*given)
+        grads = [torch.autograd.grad(out.sin().sum(), given) for out in (found, expected)]
+        torch.testing.assert_close(*grads)
+        assert len(calls) == count
+        calls.clear()
+
+
+def test_other_processors_have_their_own_library(calls, monkeypatch):
+    monkeypatch.setattr(_product, "is_amd", lambda: False)
+    _product.product(*operands(2, 3, 6)).sum().backward()
+    assert not calls
 
 
 def modules():
@@ -208,7 +207,7 @@ def test_layers_say_and_learn_the_same(case, large, calls, monkeypatch):
     found = everything(call, module, x)
     count = len(calls)
     assert count > 10
-    monkeypatch.setattr(_product, "_is_amd", lambda: False)
+    monkeypatch.setattr(_product, "is_amd", lambda: False)
     expected = everything(call, module, x)
     assert len(calls) == count
     assert found.keys() == expected.keys()

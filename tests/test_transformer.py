@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from modimpute import _elementwise
+from modimpute import _elementwise, _transformer
 from modimpute._elementwise import dropped
 from modimpute._positions import (
     Places,
@@ -47,6 +47,35 @@ def identity_attention(dim=2, heads=1):
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Widths(TorchFunctionMode):
+    """Notes how wide the heads are that torch reads with, and their scale."""
+
+    def __init__(self, runs=True):
+        super().__init__()
+        self.runs, self.heads = runs, []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            (width,) = {x.shape[-1] for x in args}
+            self.heads.append((width, kwargs["scale"]))
+            if not self.runs:  # without a driver it cannot
+                return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def amd(monkeypatch):
+    """Puts in a processor for which narrow heads are filled up, at small sizes, or another one."""
+
+    def put(there):
+        monkeypatch.setattr(_transformer, "is_amd", lambda: there)
+
+    for name, least in {"MANY": 2 * 2 * 6 * 4, "LONG": 8, "LONG_TO_LEARN": 4}.items():
+        monkeypatch.setattr(_transformer, name, least)
+    put(True)
+    return put
 
 
 class TestAttention:
@@ -114,24 +143,73 @@ class TestAttention:
             )
             np.testing.assert_allclose(out[0].detach().numpy(), expected, atol=1e-6)
 
-    @pytest.mark.parametrize(("device", "width"), [("cpu", 10), ("cuda", 16)])
-    def test_heads_of_odd_widths_are_filled_up_on_a_gpu(self, device, width):  # needs none
-        seen = []
-
-        class Watch(TorchFunctionMode):
-            def __torch_function__(self, func, types, args=(), kwargs=None):
-                if func is F.scaled_dot_product_attention:
-                    seen.append((*(x.shape[-1] for x in args), kwargs["scale"]))
-                    return args[0]  # without a driver it cannot be run
-                return func(*args, **(kwargs or {}))
-
+    def test_heads_of_odd_widths_are_filled_up_on_a_gpu(self):  # needs none
         attention = Attention(20, 2, 0.0, None, None)
         attention.output = nn.Identity()
-        with FakeTensorMode(), Watch():
-            heads = torch.empty(3, 1, 2, 5, 10, device=device).unbind()
+        with FakeTensorMode(), Widths(runs=False) as seen:
+            heads = torch.empty(3, 1, 2, 5, 10, device="cuda").unbind()
             assert attention.read(*heads, None).shape == (1, 5, 20)
-        assert seen[0][:3] == (width,) * 3
-        assert seen[0][3] == (None if width == 10 else 10**-0.5)
+        assert seen.heads == [(16, 10**-0.5)]
+
+    @pytest.mark.parametrize(
+        "valid", [None, torch.tensor([[True] * 12, [True] * 5 + [False] * 7])]
+    )
+    def test_filled_up_heads_say_and_learn_the_same(self, valid, amd):
+        attention, x = randomize(Attention(20, 2, 0.0, None, None)), draw(2, 12, 20).float()
+        by = rotation(step_positions(x), 20, 2)
+        mask = None if valid is None else attention_mask(valid, x)
+
+        def everything():
+            given = x.clone().requires_grad_()
+            out = attention.read(*attention.project(nn.Identity(), given, by), mask)
+            learned = (given, *attention.parameters())
+            return out.detach(), *torch.autograd.grad(out.sin().sum(), learned)
+
+        with Widths() as seen:
+            found = everything()
+            amd(False)
+            expected = everything()
+        assert seen.heads == [(16, 10**-0.5), (10, None)]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.usefixtures("amd")
+    @pytest.mark.parametrize(
+        ("shape", "keys", "learns", "dtype", "width"),
+        [
+            ((2, 2, 6, 10), 4, True, torch.float32, 16),
+            ((2, 2, 6, 4), 4, True, torch.float32, 16),
+            ((2, 2, 6, 16), 4, True, torch.float32, 16),
+            ((2, 2, 6, 18), 4, True, torch.float32, 18),
+            ((2, 2, 6, 10), 3, True, torch.float32, 10),
+            ((2, 2, 5, 10), 4, True, torch.float32, 10),
+            ((2, 2, 6, 10), 4, False, torch.float32, 10),
+            ((2, 2, 6, 10), 8, False, torch.float32, 16),
+            ((2, 2, 6, 10), 4, True, torch.float64, 10),
+            ((2, 2, 6, 10), 4, True, torch.bfloat16, 10),
+        ],
+    )
+    def test_heads_are_filled_up_where_it_pays(self, shape, keys, learns, dtype, width):
+        attention = Attention(shape[1] * shape[3], shape[1], 0.0, None, dtype)
+        query, key = torch.zeros(shape, dtype=dtype), torch.zeros(*shape[:2], keys, shape[3])
+        with Widths() as seen, torch.set_grad_enabled(learns):
+            attention.read(query, key.to(dtype), key.to(dtype), None)
+        assert seen.heads[0][0] == width
+
+    @pytest.mark.usefixtures("amd")
+    def test_exported_heads_are_as_wide_as_they_are(self):
+        class Reads(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.attention = Attention(20, 2, 0.0, None, None)
+
+            def forward(self, x):
+                return self.attention.read(x, x, x, None)
+
+        module, x = Reads(), torch.zeros(2, 2, 12, 10)
+        with Widths() as seen:
+            module(x)
+        assert seen.heads == [(16, 10**-0.5)]
+        assert "pad" not in torch.export.export(module, (x,)).graph_module.code
 
     def test_gradcheck(self):
         attention = randomize(Attention(4, 2, 0.0, None, torch.float64))

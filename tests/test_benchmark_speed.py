@@ -18,6 +18,7 @@ SMALL = {
     "UNALIGNED": ((2, 4, 6, 8),),
     "FUSIONS": ((2, 5, 8),),
     "MODALITIES": (2, 3),
+    "SOME": (3,),
     "RAGGED": ((4, 8),),
     "LONGEST": 12,
     "GROWTH": (4, 8),
@@ -56,6 +57,8 @@ def test_every_section_runs_and_is_reported(tmp_path, capsys):
         "import",
     }
     assert all(row["ratio"] > 0 and row["name"] != row["versus"] for row in rows)
+    fused = {row["setting"] for row in rows if row["section"] == "fusion"}
+    assert fused == {"M3 B2 L5 d20", "M2 B2 L5 d8", "M3 B2 L5 d8"}
     assert {row["what"] for row in rows} == {
         "forward",
         "forward + backward",
@@ -92,6 +95,14 @@ def test_in_lower_precision_at_another_size(capsys):
     wanted = "B3 L4 d20 forward + backward bf16: ModalityTranslator"
     assert any(wanted in text for text in lines)
     assert not any("forward: ModalityTranslator" in text for text in lines)
+
+
+@pytest.mark.usefixtures("small")
+def test_fusions_at_another_size(capsys):
+    main(["--seconds", "0", "--sections", "fusions", "--size", "2", "4", "12"])
+    lines = capsys.readouterr().out.splitlines()
+    settings = {text.split(" forward")[0] for text in lines if "turns" in text}
+    assert settings == {"fusion M3 B2 L4 d12"}
 
 
 def test_ratios_are_of_the_same_turn():

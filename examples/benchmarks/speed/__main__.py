@@ -30,11 +30,11 @@ def parse(arguments=None):
         nargs=3,
         type=int,
         metavar=("B", "L", "D"),
-        help="samples, steps and model_dim of translators and ensembles (default: four sizes)",
+        help="samples, steps and model_dim of what is timed at several (default: at all of them)",
     )
     add("--seconds", type=float, default=4.0, help="for each comparison (default: %(default)s)")
     add("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
-    add("--no-onednn", action="store_true", help="all by MKL, as on processors of Intel")
+    add("--no-onednn", action="store_true", help="products by MKL alone")
     add("--device", default="cpu", help="cpu or cuda")
     add(
         "--ways",

@@ -25,7 +25,8 @@ UNALIGNED = ((32, 50, 75, 40), (16, 50, 500, 40), (8, 500, 375, 128))  # of sour
 HEADS = 4  # the default; MulT has 10 at model_dim 40
 SOURCE_DIM, TARGET_DIM = 35, 74
 MODALITIES = (2, 3, 4, 6, 8)
-FUSIONS = ((32, 50, 40), (8, 200, 40))
+FUSIONS = ((32, 50, 40), (8, 200, 40))  # of any number of modalities; at all other sizes some
+SOME = (3, 6)
 RAGGED = ((16, 40), (32, 40), (16, 128))  # batch, model_dim
 LONGEST = 500
 GROWTH = (250, 500, 1000)
@@ -39,7 +40,10 @@ class Bench:
     def __init__(self, options, report):
         self.seconds, self.device, self.mult = options.seconds, options.device, options.mult
         self.wanted, self.report, self.rows = options.ways, report, []
-        self.settings = (options.size,) if options.size else SETTINGS
+        self.settings = (tuple(options.size),) if options.size else SETTINGS
+        self.fusions = dict.fromkeys(self.settings, SOME)
+        if not options.size:
+            self.fusions |= dict.fromkeys(FUSIONS, MODALITIES)
         self.training = False  # what is compared in this round
 
     def add(self, section, setting, what, calls, way=None):
@@ -188,9 +192,9 @@ def ensembles(bench):
 
 
 def fusions(bench):
-    for size, length, dim in FUSIONS:
+    for (size, length, dim), counts in bench.fusions.items():
         growth, linear = {}, {}
-        for count in MODALITIES:
+        for count in counts:
             dims = {f"m{i}": 10 + i for i in range(count)}
             options = {"model_dim": dim, "dropout": 0.0}
             modules = {
@@ -204,6 +208,8 @@ def fusions(bench):
             _both(bench, "fusion", setting, modules, x, valid)
             growth[f"M{count}"] = training_step(modules["CrossModalAttentionFusion"], x)
             linear[f"M{count}"] = training_step(modules["num_latents=16"], x)
+        if counts is SOME:
+            continue
         setting = f"B{size} L{length} d{dim}"
         bench.add("fusion, growth", setting, "forward + backward", growth)
         bench.add("fusion, growth, num_latents=16", setting, "forward + backward", linear)

@@ -40,10 +40,15 @@ def cross_attention(
             readable[name] = join({n: v for n, v in valids.items() if n != name}, x)
     masks = {name: attention_mask(valid, x[name]) for name, valid in readable.items()}
     heard = {name: weight_of(any_valid(valid), x[name]) for name, valid in readable.items()}
+    first, sizes = towers.names[0], [x[name].shape[1] for name in towers.names]
+    fill = 0  # for all that are read together; a look at the weights reads heads as they are
+    if shares is None:
+        attention = cast(Block, towers[first].blocks[0]).attention
+        fill = attention.fill(x[first], min(sizes), sum(sizes) - max(sizes))
     for i in range(len(towers[towers.names[0]].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
         projected = {
-            name: block.attention.project_apart(block.attention_norm, x[name], by[name])
+            name: block.attention.project_apart(block.attention_norm, x[name], by[name], fill)
             for name, block in layer.items()
         }
         read = {}

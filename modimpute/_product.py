@@ -71,15 +71,17 @@ def _rows(x: Tensor) -> Tensor:
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     if is_transformed() or x.device.type != "cpu" or x.numel() * weight.shape[0] < LEAST:
         return False
-    if not (x.dtype == weight.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
-        return False
-    ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
-    on = torch._C._get_mkldnn_enabled() and is_amd() and _has_onednn()
-    if not (ours and on and _is_dense(x) and _is_dense(weight)):
+    if not is_amd():
         return False
     # MKL's kernels for AVX2 compute half as much at a time as oneDNN's for AVX-512. Where that
     # takes a processor two steps, wide rows gain a tenth, and sums over rows lose a half.
-    return is_wide() or (x.is_contiguous() and min(weight.shape) >= WIDE)
+    if not is_wide() and not (min(weight.shape) >= WIDE and x.is_contiguous()):
+        return False
+    if not (x.dtype == weight.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
+        return False
+    ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
+    on = ours and torch._C._get_mkldnn_enabled() and _has_onednn()
+    return on and _is_dense(x) and _is_dense(weight)
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ from modimpute._recomputed import linear_of_gelu, linear_of_norm
 WHOLE = 8
 FULL = 16  # MKL's kernels for AVX2 take up to twice as long for any narrower head
 # From so many scores, and keys in a forward pass or with a backward pass, filling up takes less.
-MANY, LONG, LONG_TO_LEARN = 2**16, 128, 32
+MANY, LONG, LONG_TO_LEARN = 2**16, 96, 32
 
 
 class Attention(nn.Module):
@@ -48,15 +48,19 @@ class Attention(nn.Module):
 
     def project(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries, keys and values of the normed ``x``, ``(B, heads, L, head_dim)``."""
-        query, key, value = self._fused(norm, x, by).transpose(1, 3).unbind(2)
+        fused = filled(self._fused(norm, x, by), self.fill(x, x.shape[1], x.shape[1]))
+        query, key, value = fused.transpose(1, 3).unbind(2)
         return query, key, value
 
-    def project_apart(self, norm: nn.LayerNorm, x: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    def project_apart(
+        self, norm: nn.LayerNorm, x: Tensor, by: Tensor, fill: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Returns the queries, and keys and values as one, to be joined with those of others.
 
-        The latter, ``(B, L, 2, heads, head_dim)``, are copied faster than they are by head.
+        The latter, ``(B, L, 2, heads, head_dim)``, are copied faster than they are by head. All
+        that are read together are filled alike.
         """
-        query, context = self._fused(norm, x, by).tensor_split((1,), 2)
+        query, context = filled(self._fused(norm, x, by), fill).tensor_split((1,), 2)
         return query.squeeze(2).transpose(1, 2), context
 
     def project_query(self, x: Tensor, by: Tensor) -> Tensor:
@@ -80,28 +84,40 @@ class Attention(nn.Module):
     def _shape(self) -> tuple[int, int]:
         return self.num_heads, self.head_dim
 
+    def fill(self, like: Tensor, queries: int, keys: int) -> int:
+        """Returns how many zeros heads are filled up with, to a width that is computed faster.
+
+        ``like``, ``(B, ...)``, has their device and dtype, and as many samples.
+        """
+        if like.is_cuda:
+            return -self.head_dim % WHOLE
+        if self.head_dim >= FULL or like.device.type != "cpu" or is_transformed():
+            return 0
+        if like.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not is_amd():
+            return 0
+        many = like.shape[0] * self.num_heads * queries * keys >= MANY
+        long = many and keys >= (LONG_TO_LEARN if torch.is_grad_enabled() else LONG)
+        return FULL - self.head_dim if long else 0
+
     def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Returns what the queries read, ``(B, L, model_dim)``."""
-        rate = self.attention_dropout if self.training else 0.0
-        scale, fill = None, self._missing_width(query, key)
-        if fill:
-            scale = self.head_dim**-0.5
-            query, key, value = (F.pad(x, (0, fill)) for x in (query, key, value))
+        """Returns what the queries read, ``(B, L, model_dim)``. Heads may be filled already."""
+        rate, width = self.attention_dropout if self.training else 0.0, query.shape[-1]
+        if width == self.head_dim and (fill := self.fill(query, query.shape[2], key.shape[2])):
+            query, key, value = (  # as they lie in memory
+                filled(x.transpose(1, 2), fill).transpose(1, 2) for x in (query, key, value)
+            )
+            width += fill
+        scale = None if width == self.head_dim else self.head_dim**-0.5
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=rate, scale=scale
         )
-        out = out.narrow(-1, 0, self.head_dim) if fill else out
+        out = out if width == self.head_dim else out.narrow(-1, 0, self.head_dim)
         return of_module(self.output, out.transpose(1, 2).flatten(2))
 
-    def _missing_width(self, query: Tensor, key: Tensor) -> int:
-        """Returns how many zeros heads are filled up with, to a width that is computed faster."""
-        if query.is_cuda:
-            return -self.head_dim % WHOLE
-        if self.head_dim >= FULL or query.device.type != "cpu" or is_transformed():
-            return 0
-        keys, rows = key.shape[2], query.shape[:3].numel()
-        long = keys >= (LONG_TO_LEARN if torch.is_grad_enabled() else LONG) and rows * keys >= MANY
-        return FULL - self.head_dim if long and query.dtype == torch.float32 and is_amd() else 0
+
+def filled(heads: Tensor, fill: int) -> Tensor:
+    """Returns them, each with so many zeros more."""
+    return F.pad(heads, (0, fill)) if fill else heads
 
 
 class Block(nn.Module):

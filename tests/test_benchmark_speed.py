@@ -105,6 +105,15 @@ def test_fusions_at_another_size(capsys):
     assert settings == {"fusion M3 B2 L4 d12"}
 
 
+def test_every_call_follows_every_other_one():
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in "abc"}
+    timing.compare(calls, 0.05)
+    turns = list(zip(*[iter(called[6:])] * 3, strict=False))  # two of each warm up
+    assert all(sorted(turn) == list("abc") for turn in turns)
+    assert len(set(turns)) == 6
+
+
 def test_ratios_are_of_the_same_turn():
     time = iter(range(1000))
     spent = {"one": 1.0, "three": 3.0}

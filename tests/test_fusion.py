@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from test_transformer import Widths
 
 import modimpute._cross
 from modimpute import CrossModalAttentionFusion
@@ -345,3 +346,22 @@ def test_gradcheck(pool):
 
     inputs = draw(2, 3, 2).requires_grad_(), draw(2, 2, 1).requires_grad_()
     assert torch.autograd.gradcheck(forward, (*inputs, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("latents", [0, 5])
+def test_filled_up_heads_say_and_show_the_same(latents, amd):
+    fusion = build(num_latents=latents, num_layers=1).float()
+    lengths = {"text": 7, "audio": 9, "vision": 12}
+    batch = {name: x.float() for name, x in make_batch(lengths=lengths).items()}
+    found, shares = fusion(batch), fusion.attention_weights(batch)
+    calls = []
+    for width in (16, 4):
+        amd(width == 16)
+        with Widths() as seen:
+            calls.append(fusion(batch))
+        assert {heads[0] for heads in seen.heads} == {width}
+    torch.testing.assert_close(calls[0], calls[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, calls[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        shares, fusion.attention_weights(batch), rtol=1e-4, atol=1e-5, check_stride=False
+    )

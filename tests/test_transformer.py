@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from modimpute import _elementwise, _transformer
+from modimpute import _elementwise
 from modimpute._elementwise import dropped
 from modimpute._positions import (
     Places,
@@ -63,19 +63,6 @@ class Widths(TorchFunctionMode):
             if not self.runs:  # without a driver it cannot
                 return args[0]
         return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def amd(monkeypatch):
-    """Puts in a processor for which narrow heads are filled up, at small sizes, or another one."""
-
-    def put(there):
-        monkeypatch.setattr(_transformer, "is_amd", lambda: there)
-
-    for name, least in {"MANY": 2 * 2 * 6 * 4, "LONG": 8, "LONG_TO_LEARN": 4}.items():
-        monkeypatch.setattr(_transformer, name, least)
-    put(True)
-    return put
 
 
 class TestAttention:
@@ -154,14 +141,19 @@ class TestAttention:
     @pytest.mark.parametrize(
         "valid", [None, torch.tensor([[True] * 12, [True] * 5 + [False] * 7])]
     )
-    def test_filled_up_heads_say_and_learn_the_same(self, valid, amd):
+    @pytest.mark.parametrize("early", [True, False])
+    def test_filled_up_heads_say_and_learn_the_same(self, valid, early, amd):
         attention, x = randomize(Attention(20, 2, 0.0, None, None)), draw(2, 12, 20).float()
         by = rotation(step_positions(x), 20, 2)
         mask = None if valid is None else attention_mask(valid, x)
 
         def everything():
             given = x.clone().requires_grad_()
-            out = attention.read(*attention.project(nn.Identity(), given, by), mask)
+            if early:
+                heads = attention.project(nn.Identity(), given, by)
+            else:
+                heads = attention.project_query(given, by), *attention.project_context(given, by)
+            out = attention.read(*heads, mask)
             learned = (given, *attention.parameters())
             return out.detach(), *torch.autograd.grad(out.sin().sum(), learned)
 
@@ -170,7 +162,7 @@ class TestAttention:
             amd(False)
             expected = everything()
         assert seen.heads == [(16, 10**-0.5), (10, None)]
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.usefixtures("amd")
     @pytest.mark.parametrize(
@@ -194,6 +186,14 @@ class TestAttention:
         with Widths() as seen, torch.set_grad_enabled(learns):
             attention.read(query, key.to(dtype), key.to(dtype), None)
         assert seen.heads[0][0] == width
+
+    @pytest.mark.usefixtures("amd")
+    def test_heads_of_lower_precision_are_as_wide_as_they_are(self):
+        attention, x = Attention(20, 2, 0.0, None, None), torch.zeros(2, 12, 20)
+        by = rotation(step_positions(x), 20, 2)
+        with Widths() as seen, torch.autocast("cpu", torch.bfloat16):
+            attention.read(*attention.project(nn.Identity(), x, by), None)
+        assert seen.heads == [(10, None)]
 
     @pytest.mark.usefixtures("amd")
     def test_exported_heads_are_as_wide_as_they_are(self):

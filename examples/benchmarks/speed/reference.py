@@ -17,7 +17,10 @@ ATTENTION_DROPOUT = 0.1  # MulT's
 
 
 class ExplicitAttention(Attention):
-    """The same parameters; scores, softmax and dropout written out."""
+    """The same parameters; scores, softmax and dropout written out, at the heads' own width."""
+
+    def fill(self, like, queries, keys):  # noqa: ARG002
+        return 0
 
     def read(self, query, key, value, mask):
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5

@@ -13,8 +13,9 @@ from modimpute._recomputed import linear_of_gelu, linear_of_norm
 # With a mask, CUDA writes out the attention matrix of heads of any other width (float32: than 4).
 WHOLE = 8
 FULL = 16  # MKL's kernels for AVX2 take up to twice as long for any narrower head
-# From so many scores, and keys in a forward pass or with a backward pass, filling up takes less.
-MANY, LONG, LONG_TO_LEARN = 2**16, 96, 32
+# Filling up takes less than it saves from so many scores, and from so many queries and keys
+# in a forward pass or one with a backward pass.
+MANY, LONG, LONG_TO_LEARN = 2**16, 128, 32
 
 
 class Attention(nn.Module):
@@ -96,8 +97,8 @@ class Attention(nn.Module):
         if like.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not is_amd():
             return 0
         many = like.shape[0] * self.num_heads * queries * keys >= MANY
-        long = many and keys >= (LONG_TO_LEARN if torch.is_grad_enabled() else LONG)
-        return FULL - self.head_dim if long else 0
+        least = LONG_TO_LEARN if torch.is_grad_enabled() else LONG
+        return FULL - self.head_dim if many and min(queries, keys) >= least else 0
 
     def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Returns what the queries read, ``(B, L, model_dim)``. Heads may be filled already."""

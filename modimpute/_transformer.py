@@ -13,9 +13,8 @@ from modimpute._recomputed import linear_of_gelu, linear_of_norm
 # With a mask, CUDA writes out the attention matrix of heads of any other width (float32: than 4).
 WHOLE = 8
 FULL = 16  # MKL's kernels for AVX2 take up to twice as long for any narrower head
-# Filling up takes less than it saves from so many scores, and from so many queries and keys
-# in a forward pass or one with a backward pass.
-MANY, LONG, LONG_TO_LEARN = 2**16, 128, 32
+# From so many scores, and so many queries and keys, filling up takes less than it saves.
+MANY, LONG = 2**16, 32
 
 
 class Attention(nn.Module):
@@ -97,8 +96,7 @@ class Attention(nn.Module):
         if like.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not is_amd():
             return 0
         many = like.shape[0] * self.num_heads * queries * keys >= MANY
-        least = LONG_TO_LEARN if torch.is_grad_enabled() else LONG
-        return FULL - self.head_dim if many and min(queries, keys) >= least else 0
+        return FULL - self.head_dim if many and min(queries, keys) >= LONG else 0
 
     def read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Returns what the queries read, ``(B, L, model_dim)``. Heads may be filled already."""

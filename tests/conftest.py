@@ -22,7 +22,7 @@ def amd(monkeypatch):
     def put(there):
         monkeypatch.setattr(_transformer, "is_amd", lambda: there)
 
-    for name, least in {"MANY": 2 * 2 * 6 * 4, "LONG": 8, "LONG_TO_LEARN": 4}.items():
+    for name, least in {"MANY": 2 * 2 * 6 * 4, "LONG": 4}.items():
         monkeypatch.setattr(_transformer, name, least)
     put(True)
     return put

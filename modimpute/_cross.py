@@ -45,7 +45,7 @@ def cross_attention(
     if shares is None:
         attention = cast(Block, towers[first].blocks[0]).attention
         fill = attention.fill(x[first], min(sizes), sum(sizes) - max(sizes))
-    for i in range(len(towers[towers.names[0]].blocks)):
+    for i in range(len(towers[first].blocks)):
         layer = {name: cast(Block, towers[name].blocks[i]) for name in towers.names}
         projected = {
             name: block.attention.project_apart(block.attention_norm, x[name], by[name], fill)

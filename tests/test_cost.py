@@ -6,12 +6,7 @@ import torch
 from examples.benchmarks.speed.floor import Encoder
 from examples.benchmarks.speed.peers import AllPairs, Explicit
 from examples.benchmarks.speed.timing import saved_bytes
-from modimpute import (
-    CrossModalAttentionFusion,
-    ModalityImputer,
-    ModalityTranslator,
-    _transformer,
-)
+from modimpute import CrossModalAttentionFusion, ModalityImputer, ModalityTranslator
 
 SIZES = (35, 74)  # source, target
 
@@ -27,14 +22,9 @@ def batch(length, size=2):
 
 
 @pytest.fixture(autouse=True)
-def amd(monkeypatch):
-    """Returns what puts in a processor for which narrow heads are filled up, and keep more."""
-
-    def put(there):
-        monkeypatch.setattr(_transformer, "is_amd", lambda: there)
-
-    put(False)
-    return put
+def other_processor(amd):
+    """Where narrow heads are filled up they keep more: one where they are not, wherever we are."""
+    amd(False)
 
 
 @pytest.mark.parametrize("filled", [False, True])

@@ -18,6 +18,7 @@ LEARNED = 4096  # up to which a kernel learns their scales, in so many steps
 STEPS = 200
 LONG = 16  # steps from which windows are read, and up to which steps have places of their own
 WIDTH = 64  # of the transformers
+TOWARDS, AWAY = 0.0025, 0.01  # tolerances: for donors, and for distance from the mean
 KEYS, NOISE = 64, 0.3  # of the projected kernel
 
 
@@ -66,6 +67,13 @@ def default_donors(target: Tensor, aligned: bool) -> DonorMatching | None:
         device=target.device,
         dtype=target.dtype,
     )
+
+
+def default_tolerance(donors: DonorMatching | None, own: bool) -> float:
+    """What the error may grow by: members of one's own are not drawn anywhere unasked."""
+    if donors is not None:
+        return TOWARDS
+    return 0.0 if own else AWAY
 
 
 def _transformer(

@@ -33,10 +33,11 @@ class Evidence:
         both.moments, both.power = self.moments + other.moments, self.power + other.power
         return both
 
-    def weights(self, guard: float) -> Tensor:
+    def weights(self, guard: float, tolerance: float = 0.0) -> Tensor:
         """Returns the non-negative weights of sum at most one that err least.
 
         With ``guard``, they are shrunk where less than this share of the variance is explained.
+        With ``tolerance`` they are multiplied first: by what errs by this share more.
         """
         weight = torch.zeros_like(self.moments)
         if not float(self.power) > 0:
@@ -48,10 +49,23 @@ class Evidence:
             faster = (1 + (1 + 4 * pace * pace) ** 0.5) / 2
             ahead, pace = new + (pace - 1) / faster * (new - weight), faster
             weight = new
+        factor = self._inflation(weight, tolerance)
         if guard > 0:
             gained = 2 * weight @ self.moments - weight @ self.products @ weight
             weight = weight * (gained / self.power / guard).clamp(0, 1)
-        return weight
+        return weight * factor
+
+    def _inflation(self, weight: Tensor, tolerance: float) -> Tensor:
+        """Returns the largest factor of these weights that errs by at most ``tolerance`` more.
+
+        In shares of the least error; at most what makes answers as large as the target.
+        """
+        size, moment = weight @ self.products @ weight, weight @ self.moments
+        if not (tolerance > 0 and float(size) > 0):
+            return torch.ones_like(size)
+        least = (self.power - moment.square() / size).clamp(min=0)
+        factor = moment / size + (tolerance * least / size).sqrt()
+        return factor.minimum((self.power / size).sqrt()).clamp(min=1)
 
     def left(self, guard: float) -> float:
         """Returns the share of the variance that the weighted members do not explain."""

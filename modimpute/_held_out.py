@@ -28,7 +28,7 @@ class HeldOut:
         asked = (weighing, ensemble.translate, part.sources, part.target, part.valid, part.there)
         _add(self.members, gather(weighing, ask_all(*asked), self.units))
         if donors is not None:
-            weighing.choose(self.members, self.units[0], self.guard)
+            weighing.choose(self.members, self.units[0], self.guard, 0.0)
             self._remember(donors, others, seed)
             left = min(found.left(self.guard) for found in self.members.values())
             donors.tau.fill_(SHARPNESS * left)
@@ -38,7 +38,7 @@ class HeldOut:
         self, ensemble: TranslatorEnsemble, data: Data, tolerance: float, seed: int
     ) -> None:
         """Chooses the weights and the donors' share; donors come from all samples then."""
-        ensemble.weighing.choose(self.members, self.units[0], self.guard)
+        ensemble.weighing.choose(self.members, self.units[0], self.guard, tolerance)
         if ensemble.donors is not None:
             ensemble.weighing.choose_donors(self.donors, self.guard, tolerance)
             self._remember(ensemble.donors, data, seed)

@@ -31,6 +31,16 @@ class Weighable(nn.Module):
         return self.weighing.shares()
 
     @property
+    def inflation(self) -> dict[Subset, float]:
+        """How many times as far from the mean as by the shares answers are, for each subset.
+
+        1, unless a ``tolerance`` is spent on answers that vary as real values do; with donors
+        it is spent on them.
+        """
+        self._check_weights("inflation")
+        return self.weighing.inflation()
+
+    @property
     def donors(self) -> DonorMatching | None:
         """What draws the sum towards real values, with ``combination="weights"``."""
         return self.weighing.donors if self.combination == "weights" else None
@@ -61,7 +71,7 @@ class Weighable(nn.Module):
                 count in full; below, they are shrunk in proportion. For samples of other groups
                 (speakers, subjects) than those that are to come, 0.2 is a good value.
             tolerance: The share of the least error that may be given up to be drawn further to
-                donors, where they help at all.
+                donors, where they help at all; without donors, away from the mean.
             standardize_target: As of :func:`fit_ensemble`.
 
         Returns:
@@ -77,7 +87,7 @@ class Weighable(nn.Module):
         self.eval()
         asked = (self.weighing, self.translate, sources, target, valid or {}, there)
         evidence = gather(self.weighing, ask_all(*asked), units)
-        self.weighing.choose(evidence, units[0], guard)
+        self.weighing.choose(evidence, units[0], guard, tolerance)
         if self.donors is not None:
             found = gather_donors(self.weighing, ask_all(*asked), units)
             self.weighing.choose_donors(found, guard, tolerance)

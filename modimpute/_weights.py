@@ -21,7 +21,8 @@ Asked = tuple[int, dict[str, Tensor], dict[str, Tensor | bool], Tensor, Tensor]
 class Weights(nn.Module):
     """Adds members up: ``mean + sum_m weight_m (said_m - mean)``, the weights by who is there.
 
-    The sum is drawn towards its donors, by a share of theirs.
+    Their sum is above one where answers are to vary more. With donors it is not: the sum of
+    members is drawn towards them instead, by a share of theirs.
     """
 
     weight: Tensor
@@ -86,12 +87,18 @@ class Weights(nn.Module):
             total = total + share * keep(heard.get(name), x.to(self.mean.dtype) - self.mean)
         return total
 
-    def choose(self, evidence: Mapping[int, Evidence], mean: Tensor, guard: float) -> None:
-        """Chooses the weights of the rows of which something is known."""
+    def choose(
+        self, evidence: Mapping[int, Evidence], mean: Tensor, guard: float, tolerance: float
+    ) -> None:
+        """Chooses the weights of the rows of which something is known.
+
+        ``tolerance`` is spent here if there are no donors.
+        """
         self.reset_parameters()
         self.mean.copy_(mean)
         for row, found in evidence.items():
-            self.weight[row] = found.weights(guard)
+            spent = tolerance if self.donors is None else 0.0
+            self.weight[row] = found.weights(guard, spent)
 
     def choose_donors(
         self, evidence: Mapping[int, Evidence], guard: float, tolerance: float
@@ -110,9 +117,9 @@ class Weights(nn.Module):
     def shares(self) -> dict[Subset, dict[str, float]]:
         """Returns the weights of members and mean by subset."""
         shares = {}
-        for subset in self.subsets():
+        for subset, inflation in self.inflation().items():
             row = self.row(subset)
-            weight, given = self.weight[row], 0.0
+            weight, given = self.weight[row] / inflation, 0.0
             if self.donors is not None:
                 given = float(self.donors_share[row])
             kept = (weight * (1 - given)).tolist()
@@ -121,6 +128,12 @@ class Weights(nn.Module):
                 shares[subset][DONORS] = given
             shares[subset][MEAN] = max(0.0, 1 - given - sum(kept))
         return shares
+
+    def inflation(self) -> dict[Subset, float]:
+        """Returns by subset what the shares of members and mean are multiplied by."""
+        rounding = len(self.members) * torch.finfo(self.weight.dtype).eps
+        sums = {subset: float(self.weight[self.row(subset)].sum()) for subset in self.subsets()}
+        return {subset: total if total > 1 + rounding else 1.0 for subset, total in sums.items()}
 
     def subsets(self) -> list[Subset]:
         """Returns the subsets that have weights: all of them, or one of each size."""

@@ -40,14 +40,14 @@ class TranslatorEnsemble(Weighable):
 
     With ``combination="weights"`` members of the target's width are added up,
 
-    .. math:: \hat{y} = \mu + \sum_m w_{S,m} (z_m - \mu), \qquad w_{S,m} \ge 0, \quad
-              \sum_m w_{S,m} \le 1
+    .. math:: \hat{y} = \mu + c_S \sum_m w_{S,m} (z_m - \mu), \qquad w_{S,m} \ge 0, \quad
+              \sum_m w_{S,m} \le 1 \le c_S
 
-    where :math:`\mu` is the mean of the target, with what is left of one, and each subset
-    :math:`S` of the sources has weights of its own (beyond 6: each number of them).
-    :meth:`fit_weights` chooses them on held-out samples (before, all members count alike),
-    :attr:`weights` shows them, and :func:`fit_ensemble` does all of it. A sample with no source
-    is answered with the mean. With ``donors``, the sum is drawn towards real values like it.
+    where :math:`\mu` is the mean of the target, with what is left of one, each subset :math:`S`
+    of the sources has weights of its own (beyond 6: each number of them), and :math:`c` is 1
+    unless answers are to vary more. :meth:`fit_weights` chooses on held-out samples (before, all
+    members count alike), :attr:`weights` and :attr:`inflation` show it, :func:`fit_ensemble` does
+    all of it. Without sources the answer is the mean. ``donors`` draw it to real values like it.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not

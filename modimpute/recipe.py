@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._data import Data, check_rows, checked
-from modimpute._defaults import default_donors, default_translators
+from modimpute._defaults import default_donors, default_tolerance, default_translators
 from modimpute._evidence import moments
 from modimpute._held_out import HeldOut
 from modimpute._members import Member
@@ -45,7 +45,7 @@ def fit_ensemble(
     translators: Mapping[str, nn.Module] | None = None,
     donors: DonorMatching | None = None,
     aligned: bool | None = None,
-    tolerance: float = 0.0025,
+    tolerance: float | None = None,
     standardize_target: bool = True,
     seed: int = 0,
     progress: bool = False,
@@ -62,9 +62,9 @@ def fit_ensemble(
     projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
     once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
     :class:`TranslatorEnsemble` with a further transformer (two of other sequences), which gains
-    the more samples there are. Their sum is drawn towards real values like it (of
-    targets of less than 16 steps). Samples that lack the target are left out; what the sources
-    lack is not read.
+    the more samples there are. Their sum is drawn towards real values like it, or, where the
+    target has 16 steps and more, away from the mean. Samples that lack the target are left out;
+    what the sources lack is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
     given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.
@@ -83,8 +83,11 @@ def fit_ensemble(
         donors: Draws the sum towards real values. Default: with members of your own, none.
         aligned: Whether steps belong together. Default: if all modalities have one length.
         tolerance: The share of the least squared error on the held-out samples that may be given
-            up to be drawn further towards real values (:class:`DonorMatching`), where they
-            help. 0: none. Large: real values only, plausible rather than averaged.
+            up for answers that are plausible rather than averaged: drawn further towards donors
+            (:class:`DonorMatching`), where they help, if large to real values only; without
+            donors, further from the mean, if large until answers vary as much as the target
+            (``ensemble.inflation``). 0: none. Default: 0.0025 with donors, else 0.01 with the
+            default members and 0 with your own.
         standardize_target: Whether the target's features count alike, each in units of its
             deviation. ``False``: errors count in the target's own units, as those of pixels.
         seed: The seed of what is drawn (on a CPU), not of your own members' first weights.
@@ -107,8 +110,9 @@ def fit_ensemble(
             groups) have the target.
 
     References:
-        Breiman, Stacked Regressions, 1996. Our choice: the members and all of their settings,
-        the same for all data; the mean among them; the guard for groups.
+        Breiman, Stacked Regressions, 1996. Von Storch, On the Use of "Inflation" in Statistical
+        Downscaling, 1999 (and its price). Our choice: the members and all of their settings,
+        the same for all data; the mean among them; the guard for groups; the tolerance.
 
     Example:
         >>> image, sound = torch.randn(200, 1, 6), torch.randn(200, 1, 4)
@@ -121,16 +125,19 @@ def fit_ensemble(
         >>> {name: round(share, 1) for name, share in ensemble.weights["image", "sound"].items()}
         {'linear': 1.0, 'mean': 0.0}
     """
-    if not tolerance >= 0:
+    if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more, however: {tolerance}")
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
         data = checked(sources, target, valid, target_valid, standardize_target)
         if aligned is None:
             aligned = all(x.shape[1] == target.shape[1] for x in sources.values())
+        own = translators is not None
         if translators is None:
             translators = default_translators(data.sources, data.target, aligned)
             donors = donors or default_donors(target, aligned)
+        if tolerance is None:
+            tolerance = default_tolerance(donors, own)
         place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}
         options = {"combination": "weights", "donors": donors, **place}
         ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)

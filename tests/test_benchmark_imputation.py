@@ -306,7 +306,7 @@ def test_parts_are_taken_away(file, monkeypatch):
     errors, scores = found["errors"], found["scores"]
     assert set(scores) == set(errors)
     assert scores[ablation.KEPT] > 0.9  # the label follows from a
-    assert set(errors) == {ablation.KEPT, ablation.DONORS, ablation.SCALES, *ablation.PARTS}
+    assert set(errors) == {ablation.KEPT, ablation.DRAWN, ablation.SCALES, *ablation.PARTS}
     # b is linear in a: without the kernels, which know it, nobody does as well.
     assert errors[ablation.KEPT] < 0.02
     assert errors["both kernels"] > 3 * errors[ablation.KEPT]
@@ -325,7 +325,7 @@ def test_ablation_goes_on_where_it_stopped(monkeypatch, tmp_path):
         asked.append((target, seed))
         if len(asked) == 3:
             raise KeyboardInterrupt
-        values = dict.fromkeys([ablation.KEPT, ablation.DONORS, ablation.SCALES], 1.0)
+        values = dict.fromkeys([ablation.KEPT, ablation.DRAWN, ablation.SCALES], 1.0)
         values |= dict.fromkeys(ablation.PARTS, 2.0)
         return {"errors": values, "scores": {}}
 

@@ -98,6 +98,36 @@ def test_guard_shrinks_what_explains_little():
     torch.testing.assert_close(evidence.weights(0.01), full)
 
 
+def test_weights_are_multiplied_by_what_the_tolerance_allows():
+    g = torch.Generator().manual_seed(0)
+    said = torch.randn(1000, 2, generator=g, dtype=torch.float64)
+    noise = torch.randn(1000, generator=g, dtype=torch.float64)
+    target = said @ torch.tensor([0.6, 0.3], dtype=torch.float64) + noise
+    evidence = Evidence(2, said)
+    evidence.add(said, target)
+    least, wide = evidence.weights(0.0), evidence.weights(0.0, 0.05)
+
+    def error(weight):
+        return float((said @ weight - target).square().sum())
+
+    assert error(wide) == pytest.approx(1.05 * error(least))
+    factor = (wide / least)[0]
+    assert factor > 1.1
+    torch.testing.assert_close(wide, factor * least)
+    # At most: answers as large as the target. And never less than errs least.
+    widest = evidence.weights(0.0, 1e9)
+    assert float((said @ widest).square().sum()) == pytest.approx(float(evidence.power))
+    sure = Evidence(1, said)
+    sure.add(said[:, :1], said[:, 0])
+    torch.testing.assert_close(sure.weights(0.0, 0.05), sure.weights(0.0))
+    # The guard shrinks both alike.
+    assert float(evidence.weights(0.9).sum()) < 0.6 * float(least.sum())
+    torch.testing.assert_close(evidence.weights(0.9, 0.05), factor * evidence.weights(0.9))
+    nothing = Evidence(2, said)
+    nothing.add(-said.abs(), said.abs().sum(-1))
+    assert (nothing.weights(0.0, 0.05) == 0).all()
+
+
 def test_weights_by_hand():
     ensemble = TranslatorEnsemble({"a": Constant(2.0), "b": Constant(6.0)}, 1,
                                   combination="weights")  # fmt: skip
@@ -154,7 +184,11 @@ def test_members_of_other_widths_are_refused():
     with pytest.raises(ValueError, match="combination must be one of"):
         TranslatorEnsemble({"text": ModalityTranslator(4, 2)}, 2, combination="sum")
     ensemble = TranslatorEnsemble({"text": ModalityTranslator(4, 2)}, 2)
-    for ask in (lambda: ensemble.weights, lambda: ensemble.fit_weights({}, torch.ones(1, 1, 2))):
+    for ask in (
+        lambda: ensemble.weights,
+        lambda: ensemble.inflation,
+        lambda: ensemble.fit_weights({}, torch.ones(1, 1, 2)),
+    ):
         with pytest.raises(ValueError, match="of an ensemble with combination"):
             ask()
 
@@ -269,6 +303,47 @@ def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
     assert {"transformer", "mean"} < names
     assert ("kernel window" in names) == (length >= 16)
     assert ("kernel" in names) == (length < 16)
+
+
+@pytest.mark.parametrize("length", [1, 16])
+def test_answers_vary_more_by_default_where_there_are_no_donors(length, monkeypatch):
+    from modimpute import _training
+
+    monkeypatch.setattr(_training, "STEPS", 5)
+    g = torch.Generator().manual_seed(0)
+    x = {name: torch.randn(30, length, dim, generator=g) for name, dim in DIMS.items()}
+    y = x["text"][..., :2] + torch.randn(30, length, 2, generator=g)
+    ensemble = fit_ensemble(x, y)
+    assert (ensemble.inflation["audio", "text"] > 1.05) == (ensemble.donors is None)
+    assert (ensemble.donors is None) == (length == 16)
+    assert set(fit_ensemble(x, y, tolerance=0).inflation.values()) == {1.0}
+
+
+def test_answers_vary_as_much_more_as_the_tolerance_says():
+    x, y = make_data(300, noise=1.0)
+    options = {"translators": {"linear": LinearTranslator(DIMS, 2)}}
+    averaged = fit_ensemble(x, y, **options)
+    assert set(averaged.inflation.values()) == {1.0}  # members of one's own: only if asked for
+    wide = fit_ensemble(x, y, **options, tolerance=0.05)
+    assert set(wide.state_dict()) == set(averaged.state_dict())
+    both = ("audio", "text")
+    assert set(wide.inflation) == set(wide.weights) == {both, ("audio",), ("text",)}
+    factor, shares = wide.inflation[both], wide.weights[both]
+    assert factor > 1.1
+    assert all(share >= 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+    asked, truth = make_data(2000, seed=1, noise=1.0)
+    mean, said = wide.weighing.mean, wide.translate(asked)["linear"]
+    torch.testing.assert_close(wide(asked), mean + factor * shares["linear"] * (said - mean))
+    least, errors = error(averaged, asked, truth), error(wide, asked, truth)
+    assert 1.02 < errors / least < 1.08
+    widest = fit_ensemble(x, y, **options, tolerance=100)
+    spread = [float((part(asked).var(0) / y.var(0)).mean()) for part in (averaged, wide, widest)]
+    assert spread[0] < 0.8
+    assert spread[0] < spread[1] < spread[2]
+    assert spread[2] == pytest.approx(1, abs=0.15)
+    drawn = fit_ensemble(x, y, **options, tolerance=0.05, donors=DonorMatching(2))
+    assert set(drawn.inflation.values()) == {1.0}  # spent on donors
 
 
 def test_many_samples_are_learned_without_noise_and_dropout(monkeypatch):

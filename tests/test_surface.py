@@ -125,6 +125,7 @@ SIGNATURES = {
     "TranslatorEnsemble.forward": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),
+    "TranslatorEnsemble.inflation": "property",
     "TranslatorEnsemble.translate": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),
@@ -142,7 +143,7 @@ SIGNATURES = {
     ),
     "fit_ensemble": (
         "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
-        "translators=None, donors=None, aligned=None, tolerance=0.0025, standardize_target=True, "
+        "translators=None, donors=None, aligned=None, tolerance=None, standardize_target=True, "
         "seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",

@@ -2,8 +2,8 @@
 
 Each target of the sets with signal is fitted once; a part is taken away by choosing the weights of
 the others on what was said of the samples that were held out. "learned scales" is fitted anew: all
-features of a source count alike then. Beside the error stands the score of the fixed linear model;
-a file of --json is continued.
+features of a source count alike then. "donors or inflation": as far from the mean as errs least.
+Beside the error stands the score of the fixed linear model; a file of --json is continued.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from examples.benchmarks.imputation.report import write_json
 from examples.benchmarks.imputation.scoring import Scorer, error
 from examples.benchmarks.imputation.sets import SETS, found
 from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
-from modimpute._defaults import default_translators
+from modimpute._defaults import default_donors, default_tolerance, default_translators
 from modimpute._evidence import Evidence
 from modimpute._weights import Weights
 
@@ -40,11 +40,11 @@ PARTS = {
     "networks": ("transformer", "second"),
 }
 NOBODY = ()
-DONORS = "donors"
+DRAWN = "donors or inflation"
 SCALES = "learned scales"
 KEPT = "nothing"
 
-Found = list[tuple[dict[int, Evidence], float]]
+Found = list[tuple[dict[int, Evidence], float, float]]
 
 
 @contextmanager
@@ -53,9 +53,15 @@ def evidence() -> Iterator[Found]:
     kept: Found = []
     choose = Weights.choose
 
-    def watched(self: Weights, found: dict[int, Evidence], mean: torch.Tensor, guard: float):
-        kept.append((found, guard))
-        choose(self, found, mean, guard)
+    def watched(
+        self: Weights,
+        found: dict[int, Evidence],
+        mean: torch.Tensor,
+        guard: float,
+        tolerance: float,
+    ):
+        kept.append((found, guard, tolerance if self.donors is None else 0.0))
+        choose(self, found, mean, guard, tolerance)
 
     Weights.choose = watched  # type: ignore[method-assign]
     try:
@@ -65,9 +71,15 @@ def evidence() -> Iterator[Found]:
 
 
 @torch.no_grad()
-def weigh_without(ensemble: TranslatorEnsemble, found: Found, prefixes: tuple[str, ...]) -> None:
+def weigh_without(
+    ensemble: TranslatorEnsemble,
+    found: Found,
+    prefixes: tuple[str, ...],
+    *,
+    inflated: bool = True,
+) -> None:
     """Chooses the weights of the members that do not begin so; the others get none."""
-    rows, guard = found[-1]
+    rows, guard, tolerance = found[-1]
     names = ensemble.weighing.members
     left = [i for i, name in enumerate(names) if not name.startswith(prefixes)]
     for row, known in rows.items():
@@ -75,7 +87,8 @@ def weigh_without(ensemble: TranslatorEnsemble, found: Found, prefixes: tuple[st
         some.products, some.moments = known.products[left][:, left], known.moments[left]
         some.power = known.power
         ensemble.weighing.weight[row] = 0.0
-        ensemble.weighing.weight[row, left] = some.weights(guard).to(ensemble.weighing.weight)
+        chosen = some.weights(guard, tolerance if inflated else 0.0)
+        ensemble.weighing.weight[row, left] = chosen.to(ensemble.weighing.weight)
 
 
 def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, dict[str, float]]:
@@ -110,16 +123,18 @@ def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, d
     for name, prefixes in PARTS.items():
         weigh_without(ensemble, found, prefixes)
         measure(name, ensemble)
-    weigh_without(ensemble, found, NOBODY)
+    weigh_without(ensemble, found, NOBODY, inflated=False)
     if ensemble.donors is not None:
         ensemble.weighing.donors_share.zero_()
-    measure(DONORS, ensemble)
+    measure(DRAWN, ensemble)
     torch.manual_seed(seed)
     members = default_translators(sources, part.modalities[target], ensemble.aligned)
     for member in members.values():
         if isinstance(member, KernelTranslator):
             member.steps = 0
-    options["translators"] = members
+    donors = default_donors(part.modalities[target], ensemble.aligned)
+    tolerance = default_tolerance(donors, own=False)
+    options |= {"translators": members, "donors": donors, "tolerance": tolerance}
     measure(SCALES, fit_ensemble(sources, part.modalities[target], **options))
     return found_out
 
@@ -160,7 +175,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     scores = ("score", "least", "most")
     for column in ("without", "geometric mean", "least", "most", *scores):
         out.add_column(column, justify="left" if column == "without" else "right")
-    for name in (*PARTS, DONORS, SCALES):
+    for name in (*PARTS, DRAWN, SCALES):
         ratios = np.array([row["errors"][name] / row["errors"][KEPT] for row in rows])
         values = (np.exp(np.log(ratios).mean()), ratios.min(), ratios.max())
         cells = [f"{value:.3f}" for value in values]

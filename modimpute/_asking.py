@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_batch, check_shape, check_valid, check_valids
-from modimpute._members import Member, source_dims
+from modimpute._members import Member, check_sources, source_dims
 from modimpute._subsets import who_has
 from modimpute._valid import keep
 from modimpute._weights import DONORS, MEAN
@@ -24,13 +24,19 @@ def check_widths(members: list[Member], target_dim: int) -> None:
             raise ValueError(f"{rule}, however: {member.name!r} has {member.width}")
 
 
-def check_donors(donors: object, target_dim: int, combination: str) -> None:
+def check_donors(
+    donors: object, target_dim: int, combination: str, dims: Mapping[str, int | None]
+) -> None:
     """Raises unless the donors' values can stand for the weighted sum of the members."""
     if donors is None:
         return
     if not isinstance(donors, DonorMatching):
         rule = "donors must be a DonorMatching, or None"
         raise TypeError(f"{rule}, however: {type(donors).__name__}")
+    for name, dim in donors.source_dims.items():
+        if name not in dims or dims[name] not in (None, dim):
+            rule = f"donors.source_dims must be among the sources {dims}"
+            raise ValueError(f"{rule}, however: {name!r} with {dim} features")
     if combination != "weights" or donors.target_dim != target_dim:
         rule = f'donors must have target_dim={target_dim}, beside combination="weights"'
         fact = f"target_dim={donors.target_dim}, combination={combination!r}"
@@ -59,14 +65,20 @@ def ask(
     members: list[Member],
     modules: Mapping[str, nn.Module],
     sources: Mapping[str, Tensor],
-    valid: Mapping[str, Tensor],
-    length: int,
+    valid: Mapping[str, Tensor] | None,
+    target_length: int | None,
     target_valid: Tensor | None,
     like: Tensor,
     *,
     fill: bool,
-) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-    """Returns what members say, and where; ``fill``: one without a source is run on a dummy."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor | None], Tensor | None]:
+    """Returns what members say, where, and which target steps exist.
+
+    ``fill``: a member without a source is run on a dummy.
+    """
+    call = (sources, valid, target_length, target_valid)
+    length, target_valid = check_sources(members, *call, like.device)
+    valid = valid or {}
     kept = {name: keep(valid.get(name), sources[name]).to(like.dtype) for name in sorted(sources)}
     said: dict[str, Tensor] = {}
     heard: dict[str, Tensor | None] = {}
@@ -81,7 +93,7 @@ def ask(
         elif fill and (dummy := member.dummy(like)) is not None:
             said[name] = module(dummy[0], valid=dummy[1], target_length=1)
             heard[name] = like.new_zeros((1, 1), dtype=torch.bool)
-    return said, heard
+    return said, heard, target_valid
 
 
 def who_is_heard(

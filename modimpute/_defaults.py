@@ -14,7 +14,7 @@ from modimpute.translator import ModalityTranslator
 
 MEMORY = 2048  # examples
 WIDE = 16384  # features of the sources, and of the target, up to which a sample is one example
-LEARNED = 4096  # up to which a kernel learns their scales, in so many steps
+LEARNED = 4096  # up to which a kernel learns their scales (in so many steps), and donors compare
 STEPS = 200
 LONG = 16  # steps from which windows are read, and up to which steps have places of their own
 WIDTH = 64  # of the transformers
@@ -54,13 +54,18 @@ def default_translators(
     return members
 
 
-def default_donors(target: Tensor, aligned: bool) -> DonorMatching | None:
+def default_donors(
+    sources: Mapping[str, Tensor], target: Tensor, aligned: bool
+) -> DonorMatching | None:
     """Whole samples are donors: no long ones, of which no two are alike."""
     size, length, dim = target.shape
     if length >= LONG or length * dim > WIDE:
         return None
+    few = sum(x.shape[1] * x.shape[2] for x in sources.values()) <= LEARNED
     return DonorMatching(
         dim,
+        source_dims={name: x.shape[-1] for name, x in sources.items()} if few else None,
+        source_places={name: x.shape[1] for name, x in sources.items()} if few else 1,
         memory_size=min(size, MEMORY),
         target_places=length,
         aligned=aligned,

@@ -73,6 +73,11 @@ class Evidence:
         gained = 2 * weight @ self.moments - weight @ self.products @ weight
         return max(LEAST, 1 - float(gained / self.power)) if float(self.power) > 0 else 1.0
 
+    def least(self) -> float:
+        """Returns the error with the best weight of one member."""
+        gained = self.moments[0].clamp(min=0).square() / self.products[0, 0].clamp(min=1e-12)
+        return float((self.power - gained).clamp(min=0))
+
     def share(self, guard: float, tolerance: float) -> Tensor:
         """Returns the largest weight of one member that errs by at most ``tolerance`` more.
 

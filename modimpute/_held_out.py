@@ -1,6 +1,8 @@
 """What the recipe learns from samples that it holds out, part by part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import inf
 
 from torch import Tensor
 
@@ -10,7 +12,10 @@ from modimpute._weights import ask_all, gather, gather_donors
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 
-SHARPNESS = 0.1  # of donors: their temperature, in shares of what is left of the variance
+# Of donors: of the target, in shares of what is left of the variance, and of the sources, in units
+# of their own. The first is preferred: donors that belong to the sample. But where sources tell
+# what kind of sample it is and no more, those that are like it in them are a random choice.
+TEMPERATURES = ((0.15, 1.0), (0.1, inf))
 
 
 class HeldOut:
@@ -19,7 +24,7 @@ class HeldOut:
     def __init__(self, units: Units, guard: float) -> None:
         self.units, self.guard = units, guard
         self.members: dict[int, Evidence] = {}
-        self.donors: dict[int, Evidence] = {}
+        self.donors: list[dict[int, Evidence]] = []
 
     def add(self, ensemble: TranslatorEnsemble, data: Data, held: Tensor, seed: int) -> None:
         """Asks the ensemble, whose members were fitted to the other samples."""
@@ -29,22 +34,50 @@ class HeldOut:
         _add(self.members, gather(weighing, ask_all(*asked), self.units))
         if donors is not None:
             weighing.choose(self.members, self.units[0], self.guard, 0.0)
-            self._remember(donors, others, seed)
-            left = min(found.left(self.guard) for found in self.members.values())
-            donors.tau.fill_(SHARPNESS * left)
-            _add(self.donors, gather_donors(weighing, ask_all(*asked), self.units))
+            settings = self._remember(donors, others, seed)
+            found = gather_donors(weighing, ask_all(*asked), self.units, settings)
+            self.donors = self.donors or [{} for _ in settings]
+            for total, more in zip(self.donors, found, strict=True):
+                _add(total, more)
 
     def choose(
         self, ensemble: TranslatorEnsemble, data: Data, tolerance: float, seed: int
     ) -> None:
         """Chooses the weights and the donors' share; donors come from all samples then."""
-        ensemble.weighing.choose(self.members, self.units[0], self.guard, tolerance)
-        if ensemble.donors is not None:
-            ensemble.weighing.choose_donors(self.donors, self.guard, tolerance)
-            self._remember(ensemble.donors, data, seed)
+        weighing, donors = ensemble.weighing, ensemble.donors
+        weighing.choose(self.members, self.units[0], self.guard, tolerance)
+        if donors is not None:
+            errors = [sum(known.least() for known in found.values()) for found in self.donors]
+            most = (1 + tolerance) * min(errors)
+            number = next(number for number, error in enumerate(errors) if error <= most)
+            rest = most / errors[number] - 1 if errors[number] > 0 else tolerance
+            weighing.choose_donors(self.donors[number], self.guard, rest)
+            self._remember(donors, data, seed)[number]()
 
-    def _remember(self, donors: DonorMatching, data: Data, seed: int) -> None:
-        donors.remember(data.target, valid=data.there, standardize_target=data.alike, seed=seed)
+    def _remember(
+        self, donors: DonorMatching, data: Data, seed: int
+    ) -> list[Callable[[], object]]:
+        """Donors come from these samples; returns what sets each of the temperatures."""
+        compared = [name for name in data.sources if name in donors.source_dims]
+        donors.remember(
+            data.target,
+            sources={name: data.sources[name] for name in compared} or None,
+            valid=data.there,
+            source_valid={name: data.valid[name] for name in compared} or None,
+            standardize_target=data.alike,
+            seed=seed,
+        )
+        left = min(found.left(self.guard) for found in self.members.values())
+        if donors.source_memory is None:
+            return [partial(donors.tau.fill_, TEMPERATURES[-1][0] * left)]
+        own = donors.source_memory.tau.clone()
+        return [partial(_heat, donors, share * left, by * own) for share, by in TEMPERATURES]
+
+
+def _heat(donors: DonorMatching, tau: float, source_tau: Tensor) -> None:
+    assert donors.source_memory is not None
+    donors.tau.fill_(tau)
+    donors.source_memory.tau.copy_(source_tau)
 
 
 def _add(total: dict[int, Evidence], more: Mapping[int, Evidence]) -> None:

@@ -89,7 +89,7 @@ class Weighable(nn.Module):
         evidence = gather(self.weighing, ask_all(*asked), units)
         self.weighing.choose(evidence, units[0], guard, tolerance)
         if self.donors is not None:
-            found = gather_donors(self.weighing, ask_all(*asked), units)
+            (found,) = gather_donors(self.weighing, ask_all(*asked), units)
             self.weighing.choose_donors(found, guard, tolerance)
         self.train(was_training)
         return self

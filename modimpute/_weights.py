@@ -1,6 +1,7 @@
 """The combination of an ensemble by weights that add up to one, the mean's among them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,17 @@ FEW = 6  # up to so many sources each subset has weights of its own, beyond each
 CHUNK = 512  # samples that are weighed at once
 DONORS, MEAN = "donors", "mean"  # beside the members, where shares are shown
 
-Asked = tuple[int, dict[str, Tensor], dict[str, Tensor | bool], Tensor, Tensor]
+
+class Asked(NamedTuple):
+    """What members said of some samples that have the sources of one subset."""
+
+    row: int
+    said: dict[str, Tensor]
+    has: dict[str, Tensor | bool]
+    target: Tensor
+    exists: Tensor
+    sources: dict[str, Tensor]
+    valid: dict[str, Tensor]
 
 
 class Weights(nn.Module):
@@ -63,14 +74,32 @@ class Weights(nn.Module):
         heard: Mapping[str, Tensor | None],
         has: Mapping[str, Tensor | bool],
         target_valid: Tensor | None,
+        sources: Mapping[str, Tensor] | None,
+        valid: Mapping[str, Tensor] | None,
     ) -> Tensor:
         """Returns ``(B, L, target_dim)``; who is not heard leaves the share to the mean."""
         total = self.add_up(said, heard, has)
         if self.donors is not None:
             row, share = self._row(has), self.donors_share.unsqueeze(-1)
             share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
-            total = self.donors(total, valid=target_valid, share=share)
+            total = self.draw(total, target_valid, sources or {}, valid or {}, share)
         return total
+
+    def draw(
+        self,
+        total: Tensor,
+        exists: Tensor | None,
+        sources: Mapping[str, Tensor],
+        valid: Mapping[str, Tensor],
+        share: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Returns what the donors make of a sum: they are shown the sources that they compare."""
+        assert self.donors is not None
+        compared = {name: x for name, x in sources.items() if name in self.donors.source_dims}
+        shown = {name: x for name, x in valid.items() if name in compared}
+        options = {"sources": compared or None, "source_valid": shown or None}
+        drawn: Tensor = self.donors(total, valid=exists, share=share, **options)
+        return drawn
 
     def add_up(
         self,
@@ -159,8 +188,7 @@ def ask_all(
 ) -> Iterator[Asked]:
     """Asks the members for every subset of the sources, of the samples that have it.
 
-    Yields the row, what they said, who has what, the target and where it exists: at least once
-    for each row, if only for no samples.
+    Yields at least once for each row, if only for no samples.
     """
     for subset in weighing.subsets():
         if not set(subset) <= set(sources):
@@ -175,13 +203,14 @@ def ask_all(
             shown = {name: valid[name][part] for name in subset if name in valid}
             exists = there[part]
             said = translate(given, valid=shown or None, target_valid=exists)
-            yield weighing.row(subset), said, everybody, target[part], exists
+            row = weighing.row(subset)
+            yield Asked(row, said, everybody, target[part], exists, given, shown)
 
 
 def gather(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
     """Returns what samples say about the weights of each row: every subset that they have."""
     (mean, scale), evidence = units, dict[int, Evidence]()
-    for row, said, _, y, exists in asked:
+    for row, said, _, y, exists, _, _ in asked:
         nothing = torch.zeros_like(y)
         columns = [
             (said[name] - mean) / scale if name in said else nothing for name in weighing.members
@@ -192,16 +221,23 @@ def gather(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int,
     return evidence
 
 
-def gather_donors(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
-    """Returns what samples say about the donors' share, once weights are chosen.
+def gather_donors(
+    weighing: Weights,
+    asked: Iterable[Asked],
+    units: Units,
+    settings: Sequence[Callable[[], object]] = (lambda: None,),
+) -> list[dict[int, Evidence]]:
+    """Returns what samples say about the donors' share with each setting, once weights are chosen.
 
     Donors come from samples that are not among them.
     """
-    (_, scale), evidence = units, dict[int, Evidence]()
-    assert weighing.donors is not None
-    for row, said, has, y, exists in asked:
+    (_, scale), evidence = units, [dict[int, Evidence]() for _ in settings]
+    for row, said, has, y, exists, sources, valid in asked:
         total = weighing.add_up(said, {}, has)
-        toward = ((weighing.donors(total, valid=exists) - total) / scale)[exists].flatten()
-        found = evidence.setdefault(row, Evidence(1, y))
-        found.add(toward.unsqueeze(-1), ((y - total) / scale)[exists].flatten())
+        left = ((y - total) / scale)[exists].flatten()
+        for found, put in zip(evidence, settings, strict=True):
+            put()
+            toward = weighing.draw(total, exists, sources, valid) - total
+            toward = (toward / scale)[exists].flatten()
+            found.setdefault(row, Evidence(1, y)).add(toward.unsqueeze(-1), left)
     return evidence

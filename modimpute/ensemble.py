@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modimpute._asking import ask, check_donors, check_said, check_widths, who_is_heard
 from modimpute._checks import check_choice, check_names, check_sizes, check_transformer
-from modimpute._members import Input, Member, check_sources, source_dims
+from modimpute._members import Input, Member, source_dims
 from modimpute._names import ModuleMapping
 from modimpute._positions import Places, rotation, step_positions
 from modimpute._product import of_module
@@ -127,7 +127,7 @@ class TranslatorEnsemble(Weighable):
         members = [Member.of(n, translators[n], target_dim) for n in sorted(translators)]
         if combination == "weights":
             check_widths(members, target_dim)
-        check_donors(donors, target_dim, combination)
+        check_donors(donors, target_dim, combination, source_dims(members))
         super().__init__()
         self.target_dim, self.combination = target_dim, combination
         self.model_dim, self.num_heads, self.num_layers = model_dim, num_heads, num_layers
@@ -177,14 +177,11 @@ class TranslatorEnsemble(Weighable):
                 are aligned, the union of the sources' valid steps, and all steps for a sample
                 that has none; otherwise all steps.
         """
-        length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self._like.device
-        )
         # A source that is absent still takes part in training: DDP and FSDP2 wait for it.
-        call = (self._members, self.translators, sources, valid or {}, length, target_valid)
-        said, heard = ask(*call, self._like, fill=self.training)
+        call = (self._members, self.translators, sources, valid, target_length, target_valid)
+        said, heard, target_valid = ask(*call, self._like, fill=self.training)
         has = who_has(self.modalities, sources, valid or {})
-        return self._combine(said, heard, has, target_valid)
+        return self._combine(said, heard, has, target_valid, sources, valid)
 
     def translate(
         self,
@@ -199,11 +196,8 @@ class TranslatorEnsemble(Weighable):
         For use inside a module of your own: wrappers such as DistributedDataParallel see
         ``forward`` only. A member without any source is left out.
         """
-        length, target_valid = check_sources(
-            self._members, sources, valid, target_length, target_valid, self._like.device
-        )
-        call = (self._members, self.translators, sources, valid or {}, length, target_valid)
-        said, heard = ask(*call, self._like, fill=False)
+        call = (self._members, self.translators, sources, valid, target_length, target_valid)
+        said, heard, _ = ask(*call, self._like, fill=False)
         return {name: keep(heard[name], x) for name, x in said.items()}
 
     def combine(
@@ -212,6 +206,8 @@ class TranslatorEnsemble(Weighable):
         *,
         available: Mapping[str, Tensor] | None = None,
         target_valid: Tensor | None = None,
+        sources: Mapping[str, Tensor] | None = None,
+        valid: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Returns the reconstruction ``(B, L, target_dim)`` from translations.
 
@@ -221,10 +217,12 @@ class TranslatorEnsemble(Weighable):
             translations: Translations by the name of their member, ``(B, L, width)``.
             available: Where each one says something, ``(B, L)``. Default: everywhere.
             target_valid: Which target steps exist; the others are zero. Default: all.
+            sources: What was translated, for ``donors`` that compare it.
+            valid: Which of its steps hold a real value. Default: all.
         """
         check_said(self._members, translations, available, target_valid, self._like.device)
         has = who_is_heard(self._members, translations, available or {})
-        return self._combine(translations, available or {}, has, target_valid)
+        return self._combine(translations, available or {}, has, target_valid, sources, valid)
 
     @property
     def _like(self) -> Tensor:
@@ -237,9 +235,11 @@ class TranslatorEnsemble(Weighable):
         heard: Mapping[str, Tensor | None],
         has: Mapping[str, Tensor | bool],
         target_valid: Tensor | None,
+        sources: Mapping[str, Tensor] | None,
+        valid: Mapping[str, Tensor] | None,
     ) -> Tensor:
         if self.combination == "weights":
-            y: Tensor = self.weighing(said, heard, has, target_valid)
+            y: Tensor = self.weighing(said, heard, has, target_valid, sources, valid)
             return keep(target_valid, y.to(self._like.dtype))
         parts = [self.inputs[n](said.get(n), heard.get(n)) for n in self.inputs.names]
         x = functools.reduce(torch.add, [vector for _, vector in parts])

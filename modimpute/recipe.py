@@ -135,7 +135,7 @@ def fit_ensemble(
         own = translators is not None
         if translators is None:
             translators = default_translators(data.sources, data.target, aligned)
-            donors = donors or default_donors(target, aligned)
+            donors = donors or default_donors(data.sources, data.target, aligned)
         if tolerance is None:
             tolerance = default_tolerance(donors, own)
         place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}

@@ -261,7 +261,15 @@ class FittedCase(Case):
         """Fits to examples that lack some modalities, of lengths that are not those of tests."""
         if isinstance(member, DonorMatching):
             target = torch.randn(12, 4, TARGET_DIM, generator=generator).to(member.memory)
-            member.remember(target, valid=torch.rand((12, 4), generator=generator) < 0.9)
+            options = {"valid": torch.rand((12, 4), generator=generator) < 0.9}
+            if member.source_dims:
+                x = {n: torch.randn(12, 4, d, generator=generator) for n, d in
+                     member.source_dims.items()}  # fmt: skip
+                some = {n: torch.rand((12, 4), generator=generator) < 0.8 for n in x}
+                for number, name in enumerate(x):
+                    some[name][number] = False
+                options |= {"sources": x, "source_valid": some}
+            member.remember(target, **options)
             return
         dims = member.source_dim if member.joint else {"source": member.source_dim}
         like = member.examples.target.mean
@@ -365,9 +373,19 @@ def memory(kind, joint, *, device=None, dtype=None, target_dim=TARGET_DIM, align
     return make(dims, target_dim, aligned=aligned, device=device, dtype=dtype, **options, **view)
 
 
-def donors(*, device=None, dtype=None, aligned=True, target_places=1, **sizes):  # noqa: ARG001
+def donors(
+    *,
+    device=None,
+    dtype=None,
+    aligned=True,
+    target_places=1,
+    source_dims=None,
+    source_places=1,
+    **sizes,  # noqa: ARG001
+):
     """Returns donors that are fewer than there are samples, and that are soft."""
     view = {"aligned": aligned, "target_places": target_places}
+    view |= {"source_dims": source_dims, "source_places": source_places}
     options = {"memory_size": 9, "temperature": 0.5, "device": device, "dtype": dtype}
     return DonorMatching(TARGET_DIM, **view, **options)
 
@@ -379,7 +397,8 @@ def weighted_ensemble(*, device=None, dtype=None, **sizes):
         "pair": memory("projected", True, window=1, patch=1, **place),
         "audio": translator(DIMS["audio"], **sizes, **place),
     }
-    matching = donors(target_places=4, **place)
+    compared = {name: DIMS[name] for name in ("audio", "text")}
+    matching = donors(target_places=4, source_dims=compared, source_places=3, **place)
     options = {**SIZES, **sizes, **place, "donors": matching}
     return TranslatorEnsemble(members, TARGET_DIM, combination="weights", **options)
 
@@ -463,9 +482,14 @@ def _examples(prefix, names, clocked):
     return tuple(f"{prefix}examples.{whole}.{kind}" for whole in wholes for kind in kinds)
 
 
-def _donors(prefix=""):
-    own = ("memory", "available", "tau")
-    return (*(f"{prefix}{key}" for key in own), *_examples(prefix, (), False))
+def _donors(prefix="", compared=()):
+    own = tuple(f"{prefix}{key}" for key in ("memory", "available", "tau"))
+    keys = (*own, *_examples(prefix, (), False))
+    if not compared:
+        return keys
+    prefix += "source_memory."
+    own = tuple(f"{prefix}{key}" for key in ("memory", "available", "tau"))
+    return (*keys, *own, *_examples(prefix, compared, False))
 
 
 def _memory(kind, names, prefix="", clocked=False):
@@ -657,7 +681,7 @@ WEIGHTED = [
             "weighing.weight",
             "weighing.mean",
             "weighing.donors_share",
-            *_donors("weighing.donors."),
+            *_donors("weighing.donors.", ("audio", "text")),
         ),
     )
 ]

@@ -32,6 +32,73 @@ def test_the_nearest_real_value_by_hand():
     torch.testing.assert_close(each[:, 0], torch.stack([given.flatten(), expected]))
 
 
+def test_donors_are_alike_in_their_sources_too():
+    real = torch.tensor([0.0, 2.0, 4.0, 6.0]).view(4, 1, 1)
+    sources = {"a": torch.tensor([[3.0, 1.0], [0.0, 0.0], [1.0, 0.0], [9.0, 5.0]]).unsqueeze(1)}
+    options = {"source_dims": {"a": 2}, "temperature": 0.4, "source_temperature": 0.5}
+    matching = DonorMatching(1, **options).remember(real, sources=sources)
+    given, asked = torch.tensor([[[2.9]]]), {"a": torch.tensor([[[0.9, 0.3]]])}
+    units = sources["a"].flatten(0, 1).std(0, correction=0)
+    x, y = sources["a"].squeeze(1) / units, real.flatten() / real.std(correction=0)
+    apart = (x.unsqueeze(1) - x).square().mean(-1)
+    nearest = (apart + 1e9 * torch.eye(4)).amin(-1).mean()
+    beside = (asked["a"].squeeze(1) / units - x).square().mean(-1)
+    far = (given.flatten() / real.std(correction=0) - y).square()
+    scores = -far / 0.4 - beside / (0.5 * nearest)
+    expected = (scores.softmax(-1) * real.flatten()).sum()
+    torch.testing.assert_close(matching(given, sources=asked).flatten(), expected.view(1))
+    assert not torch.allclose(matching(given), expected)
+    # What is not there is not compared, whatever stands there.
+    nothing = {"a": torch.full((1, 1, 2), torch.nan)}
+    there = {"a": torch.tensor([[False]])}
+    assert torch.equal(matching(given, sources=nothing, source_valid=there), matching(given))
+
+
+def test_donors_that_lack_the_sources_are_neither_near_nor_far():
+    real = torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1)
+    sources = {"a": torch.tensor([0.0, 4.0, torch.nan]).view(3, 1, 1)}
+    valid = {"a": torch.tensor([[True], [True], [False]])}
+    options = {"source_dims": {"a": 1}, "temperature": 1e9, "source_temperature": 1.0}
+    matching = DonorMatching(1, **options)
+    matching.remember(real, sources=sources, source_valid=valid)
+    (near,), (far,) = (
+        matching(real[:1], sources={"a": torch.full((1, 1, 1), at)}).flatten().tolist()
+        for at in (0.0, 4.0)
+    )
+    # Distances 0 and 4 in units of 4, and 2 on average.
+    weight = torch.tensor([0.0, -1.0, -0.5]).softmax(0)
+    assert near == pytest.approx(float(weight @ real.flatten()), abs=1e-5)
+    assert far == pytest.approx(float(weight[[1, 0, 2]] @ real.flatten()), abs=1e-5)
+    # A memory without any sources compares none.
+    matching.remember(real)
+    assert matching(real[:1], sources={"a": torch.ones(1, 1, 1)}).item() == pytest.approx(1.0)
+
+
+def test_sources_are_compared_where_that_errs_least():
+    g = torch.Generator().manual_seed(0)
+    angle = 6.3 * torch.rand(400, 1, 1, generator=g)
+    ring = {"a": torch.cat([angle.sin(), angle.cos()], -1)}
+    winding = torch.cat([(3 * angle).sin(), (2 * angle).cos()], -1)
+    # Here the source tells which of two kinds, and no more: who is nearest in it is chance.
+    kind = torch.where(torch.rand(400, 1, 1, generator=g) < 0.5, -1.0, 1.0)
+    told = {"a": kind + 0.3 * torch.randn(400, 1, 2, generator=g)}
+    varied = 2 * kind + torch.randn(400, 1, 4, generator=g)
+    chosen = []
+    for sources, target in ((ring, winding), (told, varied)):
+        dim = target.shape[-1]
+        donors = DonorMatching(dim, source_dims={"a": 2})
+        options = {"translators": {"a": LinearTranslator(2, dim)}, "donors": donors}
+        ensemble = fit_ensemble(sources, target, **options)
+        assert ensemble.weights["a",]["donors"] > 0
+        chosen.append(bool(donors.source_memory.tau.isfinite()))
+        assert torch.equal(ensemble(sources), ensemble(sources, valid={}))
+        drawn = ensemble.combine(ensemble.translate(sources), sources=sources)
+        torch.testing.assert_close(drawn, ensemble(sources))
+    assert chosen == [True, False]
+    # In the end donors come from all samples, their sources, too.
+    assert int(donors.source_memory.available.any(-1).sum()) == 400
+
+
 def test_what_donors_lack_is_not_compared_and_not_given():
     real = torch.tensor([[0.0, 5.0], [1.0, torch.nan], [4.0, 9.0]]).unsqueeze(-1)
     valid = torch.tensor([[True, True], [True, False], [True, True]])
@@ -160,6 +227,17 @@ def test_a_network_of_ones_own_chooses_by_fit_weights():
 def test_mistakes():
     with pytest.raises(ValueError, match=r"temperature must be above 0, however: 0"):
         DonorMatching(2, temperature=0)
+    with pytest.raises(ValueError, match=r"source_temperature must be above 0, however: -1"):
+        DonorMatching(2, source_temperature=-1)
+    compared = DonorMatching(2, source_dims={"text": 3})
+    with pytest.raises(ValueError, match=r"sources must have a batch size of 2, .* 'text' has 1"):
+        compared(torch.ones(2, 1, 2), sources={"text": torch.ones(1, 1, 3)})
+    with pytest.raises(ValueError, match=r"sources must have names of \('text',\), however: 'a'"):
+        compared(torch.ones(2, 1, 2), sources={"a": torch.ones(2, 1, 3)})
+    with pytest.raises(ValueError, match=r"source_valid must have names of"):
+        compared(torch.ones(2, 1, 2), source_valid={"text": torch.ones(2, 1, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"among the sources {'text': 1}, however: 'text' with 3"):
+        fit_ensemble(*two_points(9), translators={"text": LinearTranslator(1, 2)}, donors=compared)
     with pytest.raises(ValueError, match=r"reconstruction must have 2 features"):
         DonorMatching(2)(torch.ones(1, 1, 3))
     with pytest.raises(ValueError, match=r"valid must have shape \(1, 1\)"):

@@ -487,7 +487,8 @@ def test_forward_combines_what_is_translated(case, data):
     batch = Batch(batch.x, None, batch.target_length, batch.target_valid)
     args, kwargs = case.arguments(batch)
     translations = module.translate(*args, **kwargs)
-    combined = module.combine(translations, target_valid=batch.target_valid)
+    (sources,) = args
+    combined = module.combine(translations, target_valid=batch.target_valid, sources=sources)
     close(case.call(module, batch), combined)
 
 

@@ -23,12 +23,17 @@ SIGNATURES = {
     "CrossModalAttentionFusion.forward": "(self, modalities, *, valid=None)",
     "CrossModalAttentionFusion.output_dim": "property",
     "DonorMatching": (
-        "(target_dim, *, memory_size=2048, target_places=1, aligned=True, temperature=0.05, "
-        "device=None, dtype=None)"
+        "(target_dim, *, source_dims=None, memory_size=2048, source_places=1, target_places=1, "
+        "aligned=True, temperature=0.05, source_temperature=0.5, device=None, dtype=None)"
     ),
     "DonorMatching.extra_repr": "(self)",
-    "DonorMatching.forward": "(self, reconstruction, *, valid=None, share=1.0)",
-    "DonorMatching.remember": "(self, target, *, valid=None, standardize_target=True, seed=0)",
+    "DonorMatching.forward": (
+        "(self, reconstruction, *, sources=None, valid=None, source_valid=None, share=1.0)"
+    ),
+    "DonorMatching.remember": (
+        "(self, target, *, sources=None, valid=None, source_valid=None, standardize_target=True, "
+        "seed=0)"
+    ),
     "DonorMatching.reset_parameters": "(self)",
     "KernelTranslator": (
         "(source_dim, target_dim, *, key_dim=None, memory_size=2048, source_places=1, "
@@ -115,7 +120,9 @@ SIGNATURES = {
         "feedforward_dim=None, dropout=0.1, attention_dropout=0.0, num_places=0, donors=None, "
         "device=None, dtype=None)"
     ),
-    "TranslatorEnsemble.combine": "(self, translations, *, available=None, target_valid=None)",
+    "TranslatorEnsemble.combine": (
+        "(self, translations, *, available=None, target_valid=None, sources=None, valid=None)"
+    ),
     "TranslatorEnsemble.donors": "property",
     "TranslatorEnsemble.extra_repr": "(self)",
     "TranslatorEnsemble.fit_weights": (

@@ -132,7 +132,7 @@ def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, d
     for member in members.values():
         if isinstance(member, KernelTranslator):
             member.steps = 0
-    donors = default_donors(part.modalities[target], ensemble.aligned)
+    donors = default_donors(sources, part.modalities[target], ensemble.aligned)
     tolerance = default_tolerance(donors, own=False)
     options |= {"translators": members, "donors": donors, "tolerance": tolerance}
     measure(SCALES, fit_ensemble(sources, part.modalities[target], **options))

@@ -8,6 +8,7 @@ from modimpute.normalizer import Moments
 
 ITERATIONS = 500
 LEAST = 1e-6
+LITTLE = 4.0  # how much more is left than explained, from which answers are inflated no further
 
 Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
 
@@ -64,7 +65,7 @@ class Evidence:
         if not (tolerance > 0 and float(size) > 0):
             return torch.ones_like(size)
         least = (self.power - moment.square() / size).clamp(min=0)
-        factor = moment / size + (tolerance * least / size).sqrt()
+        factor = moment / size + (tolerance * (least / size).clamp(max=LITTLE)).sqrt()
         return factor.minimum((self.power / size).sqrt()).clamp(min=1)
 
     def left(self, guard: float) -> float:

@@ -698,7 +698,7 @@ MUTANTS = [
     Mutant(
         "inflation: the tolerance means nothing",
         "_evidence.py",
-        "factor = moment / size + (tolerance * least / size).sqrt()",
+        "factor = moment / size + (tolerance * (least / size).clamp(max=LITTLE)).sqrt()",
         "factor = moment / size",
         "tests/test_recipe.py",
     ),
@@ -707,6 +707,13 @@ MUTANTS = [
         "_evidence.py",
         "factor.minimum((self.power / size).sqrt()).clamp(min=1)",
         "factor.clamp(min=1)",
+        "tests/test_recipe.py",
+    ),
+    Mutant(
+        "inflation: of what is hardly told, without bounds",
+        "_evidence.py",
+        "(least / size).clamp(max=LITTLE)",
+        "(least / size)",
         "tests/test_recipe.py",
     ),
     Mutant(

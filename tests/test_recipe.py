@@ -123,6 +123,11 @@ def test_weights_are_multiplied_by_what_the_tolerance_allows():
     # The guard shrinks both alike.
     assert float(evidence.weights(0.9).sum()) < 0.6 * float(least.sum())
     torch.testing.assert_close(evidence.weights(0.9, 0.05), factor * evidence.weights(0.9))
+    # What is hardly told is not blown up: it may be chance.
+    hardly = Evidence(1, said)
+    hardly.add(said[:, :1], 0.05 * said[:, 0] + noise)
+    weight, more = hardly.weights(0.0), hardly.weights(0.0, 0.01)
+    torch.testing.assert_close(more, 1.2 * weight)
     nothing = Evidence(2, said)
     nothing.add(-said.abs(), said.abs().sum(-1))
     assert (nothing.weights(0.0, 0.05) == 0).all()

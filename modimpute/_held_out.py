@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 
+import torch
 from torch import Tensor
 
 from modimpute._data import Data
@@ -12,10 +13,10 @@ from modimpute._weights import ask_all, gather, gather_donors
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 
-# Of donors: of the target, in shares of what is left of the variance, and of the sources, in units
-# of their own. The first is preferred: donors that belong to the sample. But where sources tell
-# what kind of sample it is and no more, those that are like it in them are a random choice.
-TEMPERATURES = ((0.15, 1.0), (0.1, inf))
+# Of donors, in shares of what is left of the variance, and whether sources are compared, too. The
+# first is preferred: donors that belong to the sample. But where sources tell what kind of sample
+# it is and no more, those that are like it in them are a random choice.
+TEMPERATURES = ((0.15, True), (0.1, False))
 
 
 class HeldOut:
@@ -58,12 +59,12 @@ class HeldOut:
         self, donors: DonorMatching, data: Data, seed: int
     ) -> list[Callable[[], object]]:
         """Donors come from these samples; returns what sets each of the temperatures."""
-        compared = [name for name in data.sources if name in donors.source_dims]
+        names = [name for name in data.sources if name in donors.source_dims]
         donors.remember(
             data.target,
-            sources={name: data.sources[name] for name in compared} or None,
+            sources={name: data.sources[name] for name in names} or None,
             valid=data.there,
-            source_valid={name: data.valid[name] for name in compared} or None,
+            source_valid={name: data.valid[name] for name in names} or None,
             standardize_target=data.alike,
             seed=seed,
         )
@@ -71,7 +72,10 @@ class HeldOut:
         if donors.source_memory is None:
             return [partial(donors.tau.fill_, TEMPERATURES[-1][0] * left)]
         own = donors.source_memory.tau.clone()
-        return [partial(_heat, donors, share * left, by * own) for share, by in TEMPERATURES]
+        return [
+            partial(_heat, donors, share * left, own if compared else torch.full_like(own, inf))
+            for share, compared in TEMPERATURES
+        ]
 
 
 def _heat(donors: DonorMatching, tau: float, source_tau: Tensor) -> None:

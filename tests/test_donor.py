@@ -95,6 +95,12 @@ def test_sources_are_compared_where_that_errs_least():
         drawn = ensemble.combine(ensemble.translate(sources), sources=sources)
         torch.testing.assert_close(drawn, ensemble(sources))
     assert chosen == [True, False]
+    # Samples of which there are two are as near as can be: nothing is divided by that.
+    twice = {"a": told["a"][:200].repeat(2, 1, 1)}
+    options = {"translators": {"a": LinearTranslator(2, 4)}, "validation": torch.arange(400) < 150}
+    donors = DonorMatching(4, source_dims={"a": 2})
+    ensemble = fit_ensemble(twice, varied, **options, donors=donors)
+    assert ensemble(twice).isfinite().all()
     # In the end donors come from all samples, their sources, too.
     assert int(donors.source_memory.available.any(-1).sum()) == 400
 

@@ -29,7 +29,7 @@ from examples.benchmarks.imputation.parts import join
 from examples.benchmarks.imputation.report import markdown, summarize, write_json
 from examples.benchmarks.imputation.scoring import Scorer, error, standard_error, summary
 from examples.benchmarks.imputation.training import train
-from modimpute._weights import Weights
+from modimpute._held_out import HeldOut
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MODIMPUTE_DATA", ROOT.parent / "shared" / "data"))
@@ -299,14 +299,15 @@ def test_targets_are_hidden_and_missing_sources_are_answered(name, tmp_path, mon
 
 def test_parts_are_taken_away(file, monkeypatch):
     monkeypatch.setattr("modimpute._training.STEPS", 5)
-    choose = Weights.choose
+    choose = HeldOut.choose
     data = load(file, "ab")
     found = ablation.ablate(data, "b", 0, Scorer(data))
-    assert Weights.choose is choose
+    assert HeldOut.choose is choose
     errors, scores = found["errors"], found["scores"]
     assert set(scores) == set(errors)
     assert scores[ablation.KEPT] > 0.9  # the label follows from a
-    assert set(errors) == {ablation.KEPT, ablation.DRAWN, ablation.SCALES, *ablation.PARTS}
+    others = {ablation.KEPT, ablation.DRAWN, ablation.SOURCES, ablation.SCALES}
+    assert set(errors) == {*others, *ablation.PARTS}
     # b is linear in a: without the kernels, which know it, nobody does as well.
     assert errors[ablation.KEPT] < 0.02
     assert errors["both kernels"] > 3 * errors[ablation.KEPT]

@@ -2,8 +2,9 @@
 
 Each target of the sets with signal is fitted once; a part is taken away by choosing the weights of
 the others on what was said of the samples that were held out. "learned scales" is fitted anew: all
-features of a source count alike then. "donors or inflation": as far from the mean as errs least.
-Beside the error stands the score of the fixed linear model; a file of --json is continued.
+features of a source count alike then. "donors or inflation": neither of them. "sources of donors":
+donors are like the reconstruction alone. Beside the error stands the score of the fixed linear
+model; a file of --json is continued.
 """
 
 import argparse
@@ -26,9 +27,10 @@ from examples.benchmarks.imputation.report import write_json
 from examples.benchmarks.imputation.scoring import Scorer, error
 from examples.benchmarks.imputation.sets import SETS, found
 from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
+from modimpute._data import Data
 from modimpute._defaults import default_donors, default_tolerance, default_translators
 from modimpute._evidence import Evidence
-from modimpute._weights import Weights
+from modimpute._held_out import TEMPERATURES, HeldOut
 
 # What is taken away: all members whose names begin so.
 PARTS = {
@@ -41,33 +43,30 @@ PARTS = {
 }
 NOBODY = ()
 DRAWN = "donors or inflation"
+SOURCES = "sources of donors"
 SCALES = "learned scales"
 KEPT = "nothing"
 
-Found = list[tuple[dict[int, Evidence], float, float]]
+Found = list[tuple[HeldOut, float]]  # and the tolerance
 
 
 @contextmanager
 def evidence() -> Iterator[Found]:
-    """Keeps what the weights are chosen by."""
+    """Keeps what weights and donors are chosen by."""
     kept: Found = []
-    choose = Weights.choose
+    choose = HeldOut.choose
 
     def watched(
-        self: Weights,
-        found: dict[int, Evidence],
-        mean: torch.Tensor,
-        guard: float,
-        tolerance: float,
-    ):
-        kept.append((found, guard, tolerance if self.donors is None else 0.0))
-        choose(self, found, mean, guard, tolerance)
+        self: HeldOut, ensemble: TranslatorEnsemble, data: Data, tolerance: float, seed: int
+    ) -> None:
+        kept.append((self, tolerance))
+        choose(self, ensemble, data, tolerance, seed)
 
-    Weights.choose = watched  # type: ignore[method-assign]
+    HeldOut.choose = watched  # type: ignore[method-assign]
     try:
         yield kept
     finally:
-        Weights.choose = choose  # type: ignore[method-assign]
+        HeldOut.choose = choose  # type: ignore[method-assign]
 
 
 @torch.no_grad()
@@ -79,16 +78,29 @@ def weigh_without(
     inflated: bool = True,
 ) -> None:
     """Chooses the weights of the members that do not begin so; the others get none."""
-    rows, guard, tolerance = found[-1]
+    held, tolerance = found[-1]
+    spent = tolerance if inflated and ensemble.donors is None else 0.0
     names = ensemble.weighing.members
     left = [i for i, name in enumerate(names) if not name.startswith(prefixes)]
-    for row, known in rows.items():
+    for row, known in held.members.items():
         some = Evidence(len(left), known.moments)
         some.products, some.moments = known.products[left][:, left], known.moments[left]
         some.power = known.power
         ensemble.weighing.weight[row] = 0.0
-        chosen = some.weights(guard, tolerance if inflated else 0.0)
+        chosen = some.weights(held.guard, spent)
         ensemble.weighing.weight[row, left] = chosen.to(ensemble.weighing.weight)
+
+
+@torch.no_grad()
+def share_without_sources(ensemble: TranslatorEnsemble, found: Found) -> None:
+    """Chooses the share of donors that are like the reconstruction alone."""
+    held, tolerance = found[-1]
+    donors = ensemble.donors
+    if donors is None or donors.source_memory is None or not donors.source_memory.tau.isfinite():
+        return  # so they are
+    donors.tau.mul_(TEMPERATURES[-1][0] / TEMPERATURES[0][0])
+    donors.source_memory.tau.fill_(torch.inf)
+    ensemble.weighing.choose_donors(held.donors[-1], held.guard, tolerance)
 
 
 def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, dict[str, float]]:
@@ -124,9 +136,13 @@ def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, d
         weigh_without(ensemble, found, prefixes)
         measure(name, ensemble)
     weigh_without(ensemble, found, NOBODY, inflated=False)
-    if ensemble.donors is not None:
+    if ensemble.donors is None:
+        measure(DRAWN, ensemble)
+    else:
+        share_without_sources(ensemble, found)
+        measure(SOURCES, ensemble)
         ensemble.weighing.donors_share.zero_()
-    measure(DRAWN, ensemble)
+        measure(DRAWN, ensemble)
     torch.manual_seed(seed)
     members = default_translators(sources, part.modalities[target], ensemble.aligned)
     for member in members.values():
@@ -175,8 +191,11 @@ def table(rows: list[dict[str, Any]]) -> Table:
     scores = ("score", "least", "most")
     for column in ("without", "geometric mean", "least", "most", *scores):
         out.add_column(column, justify="left" if column == "without" else "right")
-    for name in (*PARTS, DRAWN, SCALES):
-        ratios = np.array([row["errors"][name] / row["errors"][KEPT] for row in rows])
+    for name in (*PARTS, DRAWN, SOURCES, SCALES):
+        having = [row for row in rows if name in row["errors"]]
+        if not having:
+            continue
+        ratios = np.array([row["errors"][name] / row["errors"][KEPT] for row in having])
         values = (np.exp(np.log(ratios).mean()), ratios.min(), ratios.max())
         cells = [f"{value:.3f}" for value in values]
         gains = [r["scores"][name] - r["scores"][KEPT] for r in rows if name in r["scores"]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from modimpute._ridge import squared_distance
+from modimpute._distance import squared_distance
 
 SAMPLE = 512  # examples that set the first scales
 AMPLITUDES = (0.0, -0.7, -2.0)  # logarithms, of the Gaussian, exponential and linear kernel

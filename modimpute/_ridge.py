@@ -120,12 +120,6 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-def squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the squared Euclidean distances ``(n, m)`` of rows."""
-    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1)
-    return (squares - 2 * (a @ b.mT)).clamp(min=0)
-
-
 def solver(a: Tensor) -> Callable[[Tensor], Tensor]:
     """Solves a symmetric system; where rounding made it indefinite, by its eigenvalues."""
     factor, failed = torch.linalg.cholesky_ex(a)

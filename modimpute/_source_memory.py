@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_batch, check_valids
+from modimpute._distance import mean_squared_distance
 from modimpute._examples import Examples
 from modimpute._subsets import who_has
 from modimpute._valid import keep
@@ -69,6 +70,9 @@ class SourceMemory(nn.Module):
         for part in self.examples.modules():
             if isinstance(part, Moments):
                 part.reset_parameters()
+        self._forget()
+
+    def _forget(self) -> None:
         self.memory.zero_()
         self.available.zero_()
         self.tau.fill_(self.temperature)
@@ -77,7 +81,7 @@ class SourceMemory(nn.Module):
         self, sources: Sources, valid: Sources, target: Tensor, exists: Tensor | None, rows: Tensor
     ) -> None:
         """Remembers the sources of some of the samples instead of those before."""
-        self.reset_parameters()
+        self._forget()
         self.examples.observe(sources, valid, target[..., :1], exists, True)
         if sources:
             x, seen = self._read(sources, valid, target.shape[1], exists)
@@ -110,12 +114,8 @@ class SourceMemory(nn.Module):
 
         Who has none of the features is as far away as the others are on average.
         """
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        x, mask = x.to(dtype), seen.to(dtype)
-        values, known = self.memory.to(dtype), self.available.to(dtype)
-        shared = mask @ known.mT
-        squares = mask @ values.square().mT + x.square() @ known.mT - 2 * x @ values.mT
-        distance = squares.clamp(min=0) / shared.clamp(min=1)
+        single = x.unsqueeze(-1), seen, self.memory.unsqueeze(-1), self.available
+        distance, shared = mean_squared_distance(*single)
         count = (shared > 0).sum(-1, keepdim=True).clamp(min=1)
         return torch.where(shared > 0, distance, distance.sum(-1, keepdim=True) / count), shared
 

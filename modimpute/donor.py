@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_device, check_sequence, check_sizes, check_valid
+from modimpute._distance import mean_squared_distance
 from modimpute._examples import EPS, Examples
 from modimpute._reading import dims_and_places
 from modimpute._source_memory import SourceMemory, Sources, checked_sources
@@ -220,13 +221,9 @@ class DonorMatching(nn.Module):
 
         ``beside``: how far the sources are from theirs, in units of their temperature.
         """
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        wide, mask = x.to(dtype), there.to(dtype)
-        values, known = self.memory.to(dtype), self.available.to(dtype)
-        shared = mask @ known.mT
-        squares = mask @ values.square().sum(-1).mT + wide.square().sum(-1) @ known.mT
-        squares = squares - 2 * wide.flatten(1) @ values.flatten(1).mT
-        distance = squares / (shared * self.target_dim).clamp(min=1)
+        distance, shared = mean_squared_distance(x, there, self.memory, self.available)
+        dtype = distance.dtype
+        wide, values, known = (y.to(dtype) for y in (x, self.memory, self.available))
         scores = -distance / self.tau.to(dtype).clamp(min=TINY)
         if beside is not None:
             scores = scores - beside

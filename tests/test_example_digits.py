@@ -16,6 +16,7 @@ from examples.digits.baselines import fit_baselines, inverse_distance, mse
 from examples.digits.data import STRIPS, fill, load_split, source_pixels, target_pixels
 from examples.digits.evaluation import CLASSICAL, METHODS
 from examples.digits.model import ModelConfig, StripModel
+from examples.digits.recipe import fit, impute
 from examples.digits.report import closing_lines, geometric_mean, statistics, summarize, write_json
 from tests.processes import interrupted
 
@@ -129,6 +130,17 @@ class TestModel:
         assert all(p.grad is None for p in model.ensembles["right"].parameters())
 
 
+def test_tolerance_is_spent_on_strips_that_vary_more():
+    split, device = load_split(0, development=True), torch.device("cpu")
+    averaged, plausible = (
+        impute(fit(split, "left", 0, device, tolerance=x, quick=True), split.test, "left", device)
+        for x in (0.0, 0.05)
+    )
+    assert plausible.var() > 1.05 * averaged.var()
+    target = target_pixels(split.test.images, "left")
+    assert mse(averaged, target) < mse(plausible, target) < 1.1 * mse(averaged, target)
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     out = tmp_path_factory.mktemp("digits")
@@ -140,6 +152,7 @@ class TestCommand:
     def test_schema_of_the_report(self, quick):
         _, report = quick
         assert report["evaluated_on"] == "test"
+        assert report["tolerance"] == command.TOLERANCE
         assert [run["seed"] for run in report["seeds"]] == [3]
         for run in report["seeds"]:
             assert list(run["strips"]) == list(STRIPS)
@@ -167,6 +180,9 @@ class TestCommand:
             command.parse(["--seeds", "0"])
         assert caught.value.code == 2
         assert "must be 1 or more, however: 0" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            command.parse(["--tolerance", "-1"])
+        assert "must be 0 or more, however: -1" in capsys.readouterr().err
 
     def test_interrupt_keeps_what_is_finished(self, tmp_path):
         report = tmp_path / "report.json"

@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "device": options.device,
         "threads": options.threads,
+        "tolerance": options.tolerance,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -96,7 +97,8 @@ def _run_seed(
     ensembles = {}
     for missing in STRIPS:
         progress.update(bar, description=f"seed {seed}: fitting {missing}")
-        ensembles[missing] = fit(split, missing, seed, device, quick=options.quick)
+        how = {"tolerance": options.tolerance, "quick": options.quick}
+        ensembles[missing] = fit(split, missing, seed, device, **how)
         progress.advance(bar, FIT)
     progress.update(bar, description=f"seed {seed}: comparing")
     results = evaluate(model, ensembles, split, part, device, advance)

@@ -8,7 +8,13 @@ from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
 
 
 def fit(
-    split: Split, missing: str, seed: int, device: torch.device, *, quick: bool = False
+    split: Split,
+    missing: str,
+    seed: int,
+    device: torch.device,
+    *,
+    tolerance: float,
+    quick: bool = False,
 ) -> TranslatorEnsemble:
     """Returns an ensemble that is fitted to the training rows, and then to both parts."""
     strips = together(split.train, split.validation).strips(device)
@@ -21,7 +27,7 @@ def fit(
     held = torch.arange(len(target), device=device) >= len(split.train.rows)
     # All pixels count alike, as in the table, not the dark columns as much as the bright ones.
     options = {"validation": held, "translators": members, "standardize_target": False}
-    return fit_ensemble(strips, target, seed=seed, **options)
+    return fit_ensemble(strips, target, tolerance=tolerance, seed=seed, **options)
 
 
 @torch.no_grad()

@@ -221,9 +221,9 @@ class DonorMatching(nn.Module):
 
         ``beside``: how far the sources are from theirs, in units of their temperature.
         """
-        distance, shared = mean_squared_distance(x, there, self.memory, self.available)
-        dtype = distance.dtype
+        dtype = torch.promote_types(x.dtype, torch.float32)
         wide, values, known = (y.to(dtype) for y in (x, self.memory, self.available))
+        distance, shared = mean_squared_distance(wide, there, values, known)
         scores = -distance / self.tau.to(dtype).clamp(min=TINY)
         if beside is not None:
             scores = scores - beside

@@ -97,8 +97,9 @@ def _run_seed(
     ensembles = {}
     for missing in STRIPS:
         progress.update(bar, description=f"seed {seed}: fitting {missing}")
-        how = {"tolerance": options.tolerance, "quick": options.quick}
-        ensembles[missing] = fit(split, missing, seed, device, **how)
+        ensembles[missing] = fit(
+            split, missing, seed, device, tolerance=options.tolerance, quick=options.quick
+        )
         progress.advance(bar, FIT)
     progress.update(bar, description=f"seed {seed}: comparing")
     results = evaluate(model, ensembles, split, part, device, advance)

@@ -43,13 +43,18 @@ class Evidence:
         weight = torch.zeros_like(self.moments)
         if not float(self.power) > 0:
             return weight
-        step = 1 / torch.linalg.eigvalsh(self.products)[-1].clamp(min=1e-12)
+        # In units of each member's own size: one that says far too much slows nobody else down.
+        unit = self.products.diagonal().rsqrt()
+        unit = torch.where(unit.isfinite(), unit, 1.0)
+        products, moments = unit.unsqueeze(-1) * self.products * unit, unit * self.moments
+        step = 1 / torch.linalg.eigvalsh(products)[-1].clamp(min=1e-12)
         ahead, pace = weight, 1.0
         for _ in range(ITERATIONS):  # Beck and Teboulle, FISTA, 2009
-            new = _projected(ahead - step * (self.products @ ahead - self.moments))
+            new = _projected(ahead - step * (products @ ahead - moments), unit)
             faster = (1 + (1 + 4 * pace * pace) ** 0.5) / 2
             ahead, pace = new + (pace - 1) / faster * (new - weight), faster
             weight = new
+        weight = unit * weight
         factor = self._inflation(weight, tolerance)
         if guard > 0:
             gained = 2 * weight @ self.moments - weight @ self.products @ weight
@@ -104,12 +109,12 @@ def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
     return found.mean, found.scaled(torch.ones_like(found.mean), EPS)
 
 
-def _projected(weight: Tensor) -> Tensor:
-    """Returns the nearest non-negative weights of sum at most one."""
+def _projected(weight: Tensor, unit: Tensor) -> Tensor:
+    """Returns the nearest non-negative weights whose sum, each times its unit, is at most one."""
     positive = weight.clamp(min=0)
-    if float(positive.sum()) <= 1:
+    if float(positive @ unit) <= 1:
         return positive
-    ordered = weight.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(weight) + 1, device=weight.device)
-    last = int((ordered > excess).sum()) - 1
-    return (weight - excess[last]).clamp(min=0)
+    ratio, order = (weight / unit).sort(descending=True)
+    excess = ((weight * unit)[order].cumsum(0) - 1) / unit[order].square().cumsum(0)
+    last = int((ratio > excess).sum()) - 1
+    return (weight - excess[last] * unit).clamp(min=0)

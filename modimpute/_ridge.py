@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 ROUNDS = 6
-# Relative to the mean squared length of the rows, 1 for a kernel.
-PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 5))
+# Relative to the mean squared length of the rows. The least ones are for features that nearly say
+# the same, as those of a spectrum do: their small differences tell the most.
+PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))
 
 
 class Held(NamedTuple):

@@ -183,11 +183,12 @@ class KernelTranslator(Remembering):
 
     def _penalty(self, mixture: Mixture, rows: Table, judged: Table | None) -> float:
         learned, (y, mean) = float(mixture.noise.exp()), centred(wide(rows.y), wide(rows.weight))
-        ridge = Ridge.of_kernel(wide(mixture(rows.x, rows.x)), y)
+        x = wide(rows.x)
+        ridge = Ridge.of_kernel(mixture(x, x), y)
         ridge = ridge.completed(wide(rows.weight), learned / ridge.scale())
         held = None
         if judged is not None:
-            product = wide(mixture(judged.x, rows.x))
+            product = mixture(wide(judged.x), x)
             held = Held(product, wide(judged.y) - mean, judged.weight)
         # Neighbouring windows say the same: leaving one out says nothing.
         left_out = rows.weight if self.window is None or held is None else None
@@ -218,14 +219,15 @@ class KernelTranslator(Remembering):
     def _solve(
         self, mixture: Mixture, rows: Table, basis: Tensor, spread: Tensor, y: Tensor
     ) -> Tensor:
-        own, penalty, size = wide(mixture(basis, basis, spread)), mixture.noise.exp(), len(basis)
+        basis = wide(basis)
+        own, penalty, size = mixture(basis, basis, spread), mixture.noise.exp(), len(basis)
         eye = torch.eye(size, dtype=own.dtype, device=own.device)
         if len(rows) == size:  # the memory holds all
             solve = solver(own + penalty * eye)
             return solve(complete(y, wide(rows.weight), lambda y: own @ solve(y)))
         left, right = penalty * own + 1e-8 * size * eye, torch.zeros_like(y[:size])
         for part, answer in zip(torch.split(rows.x, size), torch.split(y, size), strict=True):
-            product = wide(mixture(part, basis, spread))
+            product = mixture(wide(part), basis, spread)
             left, right = left + product.mT @ product, right + product.mT @ answer
         return solver(left)(right)
 

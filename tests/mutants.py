@@ -696,6 +696,27 @@ MUTANTS = [
         "tests/test_donor.py",
     ),
     Mutant(
+        "kernel: the matrix to be solved is of single precision",
+        "kernel.py",
+        "mixture(basis, basis, spread), mixture.noise",
+        "wide(mixture(basis.float(), basis.float(), spread)), mixture.noise",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "linear: features that nearly say the same are shrunk",
+        "_ridge.py",
+        "range(-12, 5)",
+        "range(-8, 5)",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "weights: who says far too much slows the others down",
+        "_evidence.py",
+        "torch.where(unit.isfinite(), unit, 1.0)",
+        "torch.ones_like(unit)",
+        "tests/test_recipe.py",
+    ),
+    Mutant(
         "inflation: the tolerance means nothing",
         "_evidence.py",
         "factor = moment / size + (tolerance * (least / size).clamp(max=LITTLE)).sqrt()",

@@ -86,6 +86,20 @@ def test_weights_are_the_best_that_are_allowed():
             assert (said @ other - target).square().sum() >= least * (1 - 1e-6)
 
 
+def test_who_says_far_too_much_takes_nothing_from_the_others():
+    g = torch.Generator().manual_seed(0)
+    said = torch.randn(500, 3, generator=g, dtype=torch.float64)
+    said[:, 1] = said[:, 0] + 0.1 * said[:, 1]  # alike: not found in a few steps
+    target = 0.2 * said[:, 0] + 0.7 * said[:, 1] + torch.randn(500, generator=g).double()
+    few, more = Evidence(2, said), Evidence(3, said)
+    few.add(said[:, :2], target)
+    said[:, 2] *= 1e5
+    more.add(said, target)
+    weight = more.weights(0.0)
+    torch.testing.assert_close(weight[:2], few.weights(0.0), rtol=0, atol=1e-3)
+    assert weight[2] < 1e-6
+
+
 def test_guard_shrinks_what_explains_little():
     said = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -308,6 +322,18 @@ def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
     assert {"transformer", "mean"} < names
     assert ("kernel window" in names) == (length >= 16)
     assert ("kernel" in names) == (length < 16)
+    assert ("linear" in names) == (length < 16)
+
+
+def test_a_linear_map_is_a_member_up_to_a_size():
+    from modimpute._defaults import LINEAR, default_translators
+
+    for size in (LINEAR, LINEAR + 1):
+        for wide, target in (({"a": size - 1, "b": 1}, 2), ({"a": 1, "b": 1}, size)):
+            x = {name: torch.zeros(4, 1, dim) for name, dim in wide.items()}
+            members = default_translators(x, torch.zeros(4, 1, target), aligned=True)
+            assert "kernel" in members
+            assert ("linear" in members) == (size == LINEAR)
 
 
 @pytest.mark.parametrize("length", [1, 16])

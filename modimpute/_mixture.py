@@ -62,10 +62,19 @@ class Mixture(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor, spread: Tensor | float = 1.0) -> Tensor:
         """Returns the kernel ``(n, m)`` of examples; distances are divided by the spread."""
-        scale, amplitude = (x.to(a.dtype).exp() for x in (self.scale, self.amplitude))
-        rounded = (torch.exp(-self.distance(a, b) / spread), self._root(a, b, scale[1], spread))
-        straight = (a * scale[2]) @ (b * scale[2]).mT
-        return amplitude[0] * rounded[0] + amplitude[1] * rounded[1] + amplitude[2] * straight
+        scale, amplitude = self.scale[2].to(a.dtype).exp(), self.amplitude[2].to(a.dtype).exp()
+        return self.curved(a, b, spread) + amplitude * ((a * scale) @ (b * scale).mT)
+
+    def curved(self, a: Tensor, b: Tensor, spread: Tensor | float = 1.0) -> Tensor:
+        """Returns the kernel without its linear part."""
+        scale, amplitude = self.scale[1].to(a.dtype).exp(), self.amplitude[:2].to(a.dtype).exp()
+        rounded = (torch.exp(-self.distance(a, b) / spread), self._root(a, b, scale, spread))
+        return amplitude[0] * rounded[0] + amplitude[1] * rounded[1]
+
+    def line(self, b: Tensor) -> Tensor:
+        """Returns ``(m, F)``: what a vector is multiplied by for the linear part."""
+        scale, amplitude = self.scale[2].to(b.dtype).exp(), self.amplitude[2].to(b.dtype).exp()
+        return amplitude * scale.square() * b
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Returns the squared distances ``(n, m)`` that the Gaussian kernel is of."""

@@ -1,12 +1,13 @@
 """Examples as rows, as closed forms and memories take them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from modimpute._examples import Examples
+from modimpute._ridge import wide
 from modimpute._subsets import who_has
 
 
@@ -25,6 +26,10 @@ class Table:
 
     def pick(self, rows: Tensor) -> "Table":
         return Table(*(part[rows] for part in vars(self).values()))
+
+    def wide(self) -> "Table":
+        """Returns the same numbers in the widest precision that the device has."""
+        return replace(self, x=wide(self.x), y=wide(self.y), weight=wide(self.weight))
 
     def there(self, steps: int) -> Tensor:
         """Returns ``(n, steps)``: which of an example's target steps exist."""

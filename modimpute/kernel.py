@@ -6,15 +6,14 @@ from torch import Tensor
 
 from modimpute._checks import check_sizes
 from modimpute._kernel_learning import Learning, learn
+from modimpute._kernel_solution import best_penalty, solve
 from modimpute._mixture import Mixture, log, median
 from modimpute._remembering import Remembering
-from modimpute._ridge import Held, Ridge, centred, complete, solver, wide
 from modimpute._table import Table
 
 __all__ = ["KernelTranslator"]
 
 CHOOSE = 1000  # examples by which the penalty is chosen at most
-PENALTIES = tuple(2.0**exponent for exponent in range(-4, 7))  # times what was learned
 SPREAD = 512  # examples by which a subset's distances are measured
 
 
@@ -96,6 +95,7 @@ class KernelTranslator(Remembering):
 
     memory: Tensor
     coefficients: Tensor
+    slope: Tensor
     offset: Tensor
     typical: Tensor
     spread: Tensor
@@ -133,6 +133,7 @@ class KernelTranslator(Remembering):
         shapes = {
             "memory": (memory_size, sum(sizes)),
             "coefficients": (count, memory_size, self.examples.target_size),
+            "slope": (count, sum(sizes), self.examples.target_size),  # of the linear part
             "offset": (count, self.examples.target_size),
             "typical": (),  # the median distance where the scales were learned
             "spread": (count,),  # each subset's median distance, relative to that
@@ -144,7 +145,7 @@ class KernelTranslator(Remembering):
     def reset_parameters(self) -> None:
         """Forgets the fit."""
         self.mixture.reset()
-        for buffer in (self.memory, self.coefficients, self.offset):
+        for buffer in (self.memory, self.coefficients, self.slope, self.offset):
             buffer.zero_()
         for buffer in (self.typical, self.spread):
             buffer.fill_(1.0)
@@ -157,8 +158,9 @@ class KernelTranslator(Remembering):
     def _answer(self, x: Tensor, number: int, index: Tensor | None) -> Tensor:  # noqa: ARG002
         memory, rows = self._masked(self.memory, number), x.flatten(0, 1)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        product = self.mixture(rows.to(dtype), memory.to(dtype), self.spread[number])
-        y: Tensor = product.to(x.dtype) @ self.coefficients[number] + self.offset[number]
+        product = self.mixture.curved(rows.to(dtype), memory.to(dtype), self.spread[number])
+        y: Tensor = product.to(x.dtype) @ self.coefficients[number]
+        y = y + rows @ self.slope[number] + self.offset[number]
         return y.view(x.shape[0], x.shape[1], self.examples.target_size)
 
     def _choose(self, table: Table, held: Table | None, generator: torch.Generator) -> None:
@@ -176,25 +178,10 @@ class KernelTranslator(Remembering):
             learn(mixture, rows, judged, Learning(*options), generator)
         some = rows.some(CHOOSE, generator)
         judged = None if judged is None else judged.some(CHOOSE, generator)
-        penalty = self._penalty(mixture, some, judged)
+        penalty = best_penalty(mixture, some, judged, self.window is not None)
         mixture.noise.fill_(log(penalty))
         self.mixture.load_state_dict(mixture.state_dict())
         self.typical.copy_(median(mixture.distance(some.x[:SPREAD], some.x[:SPREAD])))
-
-    def _penalty(self, mixture: Mixture, rows: Table, judged: Table | None) -> float:
-        learned, (y, mean) = float(mixture.noise.exp()), centred(wide(rows.y), wide(rows.weight))
-        x = wide(rows.x)
-        ridge = Ridge.of_kernel(mixture(x, x), y)
-        ridge = ridge.completed(wide(rows.weight), learned / ridge.scale())
-        held = None
-        if judged is not None:
-            product = mixture(wide(judged.x), x)
-            held = Held(product, wide(judged.y) - mean, judged.weight)
-        # Neighbouring windows say the same: leaving one out says nothing.
-        left_out = rows.weight if self.window is None or held is None else None
-        penalties = [learned * factor for factor in PENALTIES]
-        errors = [ridge.error(x / ridge.scale(), left_out, held) for x in penalties]
-        return min(zip(errors, penalties, strict=True))[1]
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)
@@ -205,31 +192,15 @@ class KernelTranslator(Remembering):
         for number in range(len(self._subsets)):
             at, all_of_them = (t.having(self._columns(number)) for t in (kept, table))
             if not len(at):
-                self.offset[number] = 0.0
+                self.slope[number], self.offset[number] = 0.0, 0.0
                 continue
             rows = self._wide(table.pick(all_of_them), number)
             basis = self._wide(kept.pick(at), number)
-            y, mean = centred(wide(rows.y), wide(rows.weight))
             some = basis.some(SPREAD, generator).x
             self.spread[number] = median(mixture.distance(some, some)) / self.typical
-            solution = self._solve(mixture, rows, basis.x, self.spread[number], y)
-            self.coefficients[number, at] = solution.to(self.coefficients.dtype)
-            self.offset[number] = mean
-
-    def _solve(
-        self, mixture: Mixture, rows: Table, basis: Tensor, spread: Tensor, y: Tensor
-    ) -> Tensor:
-        basis = wide(basis)
-        own, penalty, size = mixture(basis, basis, spread), mixture.noise.exp(), len(basis)
-        eye = torch.eye(size, dtype=own.dtype, device=own.device)
-        if len(rows) == size:  # the memory holds all
-            solve = solver(own + penalty * eye)
-            return solve(complete(y, wide(rows.weight), lambda y: own @ solve(y)))
-        left, right = penalty * own + 1e-8 * size * eye, torch.zeros_like(y[:size])
-        for part, answer in zip(torch.split(rows.x, size), torch.split(y, size), strict=True):
-            product = mixture(wide(part), basis, spread)
-            left, right = left + product.mT @ product, right + product.mT @ answer
-        return solver(left)(right)
+            found = solve(mixture, rows, basis.x, self.spread[number])
+            self.coefficients[number, at] = found[0].to(self.coefficients.dtype)
+            self.slope[number], self.offset[number] = found[1:]
 
     def _wide(self, table: Table, number: int) -> Table:
         """Returns a subset's view of examples, in ``float32`` or wider."""

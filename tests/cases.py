@@ -496,7 +496,7 @@ def _memory(kind, names, prefix="", clocked=False):
     own = {
         "linear": ("weight", "offset", "penalty"),
         "retrieval": ("metric", "sharpness", "share", "memory", "values", "value_valid"),
-    }.get(kind, ("memory", "coefficients", "offset", "typical", "spread"))
+    }.get(kind, ("memory", "coefficients", "slope", "offset", "typical", "spread"))
     if kind == "retrieval":
         own += ("available", "owner")
     keys = (*(f"{prefix}{key}" for key in own), *_examples(prefix, names, clocked))

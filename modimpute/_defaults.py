@@ -9,13 +9,11 @@ from modimpute._training import MANY
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.kernel import KernelTranslator
-from modimpute.linear import LinearTranslator
 from modimpute.retrieval import RetrievalTranslator
 from modimpute.translator import ModalityTranslator
 
 MEMORY = 2048  # examples
 WIDE = 16384  # features of the sources, and of the target, up to which a sample is one example
-LINEAR = 1024  # up to which a linear map is solved for
 LEARNED = 4096  # up to which a kernel learns their scales (in so many steps), and donors compare
 STEPS = 200
 LONG = 16  # steps from which windows are read, and up to which steps have places of their own
@@ -49,8 +47,6 @@ def default_translators(
             dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
         )
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
-        if widest <= LINEAR:
-            members["linear"] = LinearTranslator(dims, dim, **whole)
     members["transformer"] = _transformer(dims, target, aligned, place)
     if not windows and max(length, *lengths.values()) > 1:
         # Where steps are compared, two networks disagree enough to be worth their time.

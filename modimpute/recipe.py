@@ -59,9 +59,8 @@ def fit_ensemble(
     ``combination="weights"``, in eval mode; ``ensemble.weights`` shows the shares.
 
     By default the members are two :class:`KernelTranslator`, one of which compares learned
-    projections, a :class:`RetrievalTranslator` and, of up to 1024 features, a
-    :class:`LinearTranslator`, all of which read all sources of a sample at once; for sequences
-    of 16 and more aligned steps, a kernel and a retrieval that read windows; and a
+    projections, and a :class:`RetrievalTranslator`, all of which read all sources of a sample at
+    once; for sequences of 16 and more aligned steps, one of each that reads windows; and a
     :class:`TranslatorEnsemble` with a further transformer (two of other sequences), which gains
     the more samples there are. Their sum is drawn towards real values like it, or, where the
     target has 16 steps and more, away from the mean. Samples that lack the target are left out;

@@ -697,9 +697,30 @@ MUTANTS = [
     ),
     Mutant(
         "kernel: the matrix to be solved is of single precision",
-        "kernel.py",
+        "_kernel_solution.py",
         "mixture(basis, basis, spread), mixture.noise",
         "wide(mixture(basis.float(), basis.float(), spread)), mixture.noise",
+        "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
+    ),
+    Mutant(
+        "kernel: it is learned in single precision to the end",
+        "_kernel_learning.py",
+        "            rows, y = rows.wide(), wide(y)\n",
+        "            pass\n",
+        "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
+    ),
+    Mutant(
+        "kernel: of a matrix that is not definite something is told",
+        "_kernel_learning.py",
+        "torch.where(failed > 0, eye, factor)",
+        "factor",
+        "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
+    ),
+    Mutant(
+        "kernel: the linear part is rounded as the coefficients are",
+        "_kernel_solution.py",
+        "return solution, mixture.line(basis).mT @ solution, mean",
+        "return solution, mixture.line(basis).mT @ solution.float().double(), mean",
         "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
     ),
     Mutant(

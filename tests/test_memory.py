@@ -187,17 +187,23 @@ def spectra(size, seed):
     return x + 1e-5 * torch.randn(x.shape, generator=g), torch.cat([bump, slope], -1)
 
 
-@pytest.mark.parametrize("kind", ["linear", "kernel"])
-def test_small_differences_of_features_that_are_alike_are_heard(kind):
-    # In single precision a kernel matrix of these is not definite: answers in the hundreds.
+@pytest.mark.parametrize(("kind", "steps"), [("linear", 0), ("kernel", 50), ("kernel", 200)])
+def test_small_differences_of_features_that_are_alike_are_heard(kind, steps):
+    # In single precision a kernel matrix of these is not definite, and what cancels out is lost:
+    # answers in the hundreds and, where it is learned for long, an error.
     x, y = spectra(150, 0)
     test, answer = spectra(200, 1)
     member = LinearTranslator(60, 2)
     if kind == "kernel":
-        member = KernelTranslator(60, 2, memory_size=150, steps=50)
+        member = KernelTranslator(60, 2, memory_size=150, steps=steps)
     held = torch.arange(150) % 3 == 0
-    member.fit(x, y, validation=held).remember(x, y)
-    assert (member(test) - answer).square().mean() < 1e-3
+    member.fit(x, y, validation=held, seed=2).remember(x, y)
+    assert (member(test) - answer).square().mean() < (1e-6 if steps == 200 else 1e-4)
+
+
+def test_a_matrix_that_is_not_definite_tells_nothing():
+    told = left_out(-torch.eye(3), torch.tensor(0.1), torch.ones(3, 1), torch.arange(3))
+    assert told.isnan().all()
 
 
 @pytest.mark.parametrize("kind", ["linear", "kernel", "projected"])

@@ -322,18 +322,6 @@ def test_defaults_fit_vectors_and_sequences(length, monkeypatch):
     assert {"transformer", "mean"} < names
     assert ("kernel window" in names) == (length >= 16)
     assert ("kernel" in names) == (length < 16)
-    assert ("linear" in names) == (length < 16)
-
-
-def test_a_linear_map_is_a_member_up_to_a_size():
-    from modimpute._defaults import LINEAR, default_translators
-
-    for size in (LINEAR, LINEAR + 1):
-        for wide, target in (({"a": size - 1, "b": 1}, 2), ({"a": 1, "b": 1}, size)):
-            x = {name: torch.zeros(4, 1, dim) for name, dim in wide.items()}
-            members = default_translators(x, torch.zeros(4, 1, target), aligned=True)
-            assert "kernel" in members
-            assert ("linear" in members) == (size == LINEAR)
 
 
 @pytest.mark.parametrize("length", [1, 16])

@@ -38,7 +38,6 @@ PARTS = {
     "projected kernel": ("projected",),
     "both kernels": ("kernel", "projected"),
     "retrieval": ("retrieval",),
-    "linear": ("linear",),
     "second network": ("second",),
     "networks": ("transformer", "second"),
 }

@@ -642,9 +642,9 @@ MUTANTS = [
     Mutant(
         "weights may exceed one",
         "_evidence.py",
-        "    if float(positive.sum()) <= 1:\n",
+        "    if float(positive @ unit) <= 1:\n",
         "    if True:\n",
-        "tests/test_recipe.py",
+        "tests/test_recipe.py::test_weights_are_the_best_that_are_allowed",
     ),
     Mutant(
         "weights: the mean has no share",
@@ -705,8 +705,11 @@ MUTANTS = [
     Mutant(
         "kernel: it is learned in single precision to the end",
         "_kernel_learning.py",
-        "            rows, y = rows.wide(), wide(y)\n",
-        "            pass\n",
+        "        else:  # the matrix was not definite: another batch, wider\n"
+        "            rows, y = rows.wide(), wide(y)\n"
+        "            if held is not None:\n"
+        "                told_by, held = told_by.wide(), held.wide()\n",
+        "",
         "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
     ),
     Mutant(
@@ -714,7 +717,7 @@ MUTANTS = [
         "_kernel_learning.py",
         "torch.where(failed > 0, eye, factor)",
         "factor",
-        "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
+        "tests/test_memory.py::test_a_matrix_that_is_not_definite_tells_nothing",
     ),
     Mutant(
         "kernel: the linear part is rounded as the coefficients are",

@@ -202,8 +202,10 @@ def test_small_differences_of_features_that_are_alike_are_heard(kind, steps):
 
 
 def test_a_matrix_that_is_not_definite_tells_nothing():
-    told = left_out(-torch.eye(3), torch.tensor(0.1), torch.ones(3, 1), torch.arange(3))
-    assert told.isnan().all()
+    penalty = torch.tensor(0.1)
+    for factor in (1.0, float(penalty + FLOOR)):  # negative, and zero
+        kernel = -factor * torch.eye(3)
+        assert left_out(kernel, penalty, torch.ones(3, 1), torch.arange(3)).isnan().all()
 
 
 @pytest.mark.parametrize("kind", ["linear", "kernel", "projected"])

@@ -41,8 +41,9 @@ class KernelTranslator(Remembering):
 
     If there are more examples than ``memory_size``, the memory is a random part of them, on
     which the sum is taken, but all are fitted (Nyström). The memory takes ``memory_size``
-    times the number of features and, per subset, of answers; a fit solves one system of the
-    size of the memory per subset, and one of ``batch_size`` examples per step.
+    times the number of features and, per subset, of answers; the third term is kept as one
+    matrix of features and answers. A fit solves one system of the size of the memory per
+    subset, in double precision, and one of ``batch_size`` examples per step.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion.

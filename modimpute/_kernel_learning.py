@@ -48,9 +48,9 @@ def learn(
         leaf.requires_grad_()
 
     def current() -> dict[str, Tensor]:
-        wide = leaves["source"].repeat_interleave(sizes, -1)
+        source = leaves["source"].repeat_interleave(sizes, -1)
         others = {name: x for name, x in leaves.items() if name not in ("feature", "source")}
-        return {"scale": leaves["feature"] + wide} | others
+        return {"scale": leaves["feature"] + source} | others
 
     slow = {"projection": SLOW * learning.learning_rate}
     groups = [

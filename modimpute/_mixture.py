@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._distance import squared_distance
+from modimpute._ridge import wide
 
 SAMPLE = 512  # examples that set the first scales
 AMPLITUDES = (0.0, -0.7, -2.0)  # logarithms, of the Gaussian, exponential and linear kernel
@@ -59,6 +60,20 @@ class Mixture(nn.Module):
             basis = basis[: self.projection.shape[1]].mT
             self.projection[:, : basis.shape[1]] = basis
         self.scale.copy_((equal / median(squared_distance(some, some)).sqrt()).log())
+
+    def average(self, others: Sequence["Mixture"]) -> None:
+        """Takes the mean of what several learned: of logarithms, and of projected distances."""
+        for name in ("scale", "amplitude", "noise"):
+            getattr(self, name).copy_(torch.stack([getattr(o, name) for o in others]).mean(0))
+        if self.projection is not None:
+            # Turned, they say the same: their squared distances are averaged, not they themselves.
+            pairs = [(o.scale[0], o.projection) for o in others if o.projection is not None]
+            parts = [wide(scale).exp().unsqueeze(-1) * wide(maps) for scale, maps in pairs]
+            basis, root, _ = torch.linalg.svd(torch.cat(parts, -1), full_matrices=False)
+            size = min(len(root), self.projection.shape[1])
+            mean = basis[:, :size] * root[:size] / len(parts) ** 0.5
+            self.projection.zero_()
+            self.projection[:, :size] = mean / wide(self.scale[0]).exp().unsqueeze(-1)
 
     def forward(self, a: Tensor, b: Tensor, spread: Tensor | float = 1.0) -> Tensor:
         """Returns the kernel ``(n, m)`` of examples; distances are divided by the spread."""

@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -183,6 +183,11 @@ class KernelTranslator(Remembering):
         mixture.noise.fill_(log(penalty))
         self.mixture.load_state_dict(mixture.state_dict())
         self.typical.copy_(median(mixture.distance(some.x[:SPREAD], some.x[:SPREAD])))
+
+    def _average(self, others: Sequence["KernelTranslator"]) -> None:
+        """Takes the mean of what others chose; the examples are still to be remembered."""
+        self.mixture.average([other.mixture for other in others])
+        self.typical.copy_(torch.stack([other.typical for other in others]).log().mean().exp())
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)

@@ -1,5 +1,6 @@
 import copy
 import importlib.util
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from modimpute._members import Member
 from modimpute._training import train
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
+from modimpute.kernel import KernelTranslator
 
 __all__ = ["fit_ensemble"]
 
@@ -22,6 +24,7 @@ ENOUGH = 600  # samples from which one held-out part is enough
 PARTS = 5  # one of which is held out
 HELD = 100  # validation samples from which they alone are held out
 FOLDS = 3  # of fewer samples
+FEW, MORE_FOLDS = 200, 6  # and of still fewer
 GUARD = 0.2
 
 
@@ -67,7 +70,8 @@ def fit_ensemble(
     what the sources lack is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
-    given), else a fifth of 600 or more samples, else each third in turn, drawn by ``seed``.
+    given), else a fifth of 600 or more samples, else each third in turn, or, of fewer than 200,
+    each sixth, drawn by ``seed``. Kernels then keep the mean of what they chose each time.
 
     Args:
         sources: The source modalities of the training samples.
@@ -160,6 +164,7 @@ def _fit_all(
     folds = _folds(rows, len(data), validation, groups, seed)
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
+    kernels: dict[str, list[KernelTranslator]] = defaultdict(list)
     units = moments(data.target[rows], data.there[rows], data.alike)
     found = HeldOut(units, 0.0 if groups is None else GUARD)
     with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
@@ -169,11 +174,16 @@ def _fit_all(
                 module = ensemble.translators[member.name]
                 module.load_state_dict(fresh[member.name])
                 steps[member.name] = _fit(module, member, data, held, seed + number)
+                if isinstance(module, KernelTranslator) and len(folds) > 1:
+                    kernels[member.name].append(copy.deepcopy(module))
             found.add(ensemble, data, held, seed)
         found.choose(ensemble, data, tolerance, seed)
         for member in ensemble._members:
             advance(member.name)
             module, own = ensemble.translators[member.name], data.of(member)
+            if isinstance(module, KernelTranslator) and member.name in kernels:
+                # What one fold of few samples chose is a matter of luck.
+                module._average(kernels.pop(member.name))
             if isinstance(module, Fitted):
                 own = own.pick(rows)
                 options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
@@ -214,7 +224,8 @@ def _folds(
         what = "samples must have the target" if groups is None else "groups must be there"
         raise ValueError(f"two or more {what}, however: {len(units)}")
     enough = len(rows) >= ENOUGH
-    parts = min(PARTS if enough else FOLDS, len(units))
+    folds = MORE_FOLDS if len(rows) < FEW else FOLDS
+    parts = min(PARTS if enough else folds, len(units))
     drawn = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)) % parts
     number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
     number[rows] = drawn.to(rows.device)[unit]

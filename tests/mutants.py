@@ -696,6 +696,27 @@ MUTANTS = [
         "tests/test_donor.py",
     ),
     Mutant(
+        "recipe: kernels keep what was chosen last",
+        "recipe.py",
+        "                module._average(kernels.pop(member.name))\n",
+        "                pass\n",
+        "tests/test_recipe.py::test_kernels_keep_the_mean_of_what_all_parts_chose",
+    ),
+    Mutant(
+        "recipe: thirds, however few the samples are",
+        "recipe.py",
+        "MORE_FOLDS if len(rows) < FEW else FOLDS",
+        "FOLDS",
+        "tests/test_recipe.py::test_the_fewer_samples_the_more_parts_are_held_out",
+    ),
+    Mutant(
+        "kernel: projections are averaged as they are",
+        "_mixture.py",
+        "mean = basis[:, :size] * root[:size] / len(parts) ** 0.5",
+        "mean = torch.stack(parts).mean(0)[:, :size]",
+        "tests/test_recipe.py::test_projections_that_are_turned_have_a_mean",
+    ),
+    Mutant(
         "kernel: the matrix to be solved is of single precision",
         "_kernel_solution.py",
         "mixture(basis, basis, spread), mixture.noise",

@@ -1,5 +1,7 @@
 """The weights of an ensemble, and the recipe that fits members and weights."""
 
+import copy
+
 import pytest
 import torch
 from cases import WEIGHTED, GRUMember, built
@@ -16,6 +18,7 @@ from modimpute import (
     fit_ensemble,
 )
 from modimpute._evidence import Evidence, moments
+from modimpute._mixture import Mixture
 
 DIMS = {"audio": 3, "text": 4}
 
@@ -306,6 +309,80 @@ def test_validation_is_used_where_it_is_enough():
     few = torch.arange(300) >= 299  # one: it says nothing by itself
     ensemble = fit_ensemble(x, y, translators=linear, validation=few)
     assert ensemble.weights["audio", "text"]["linear"] > 0.9
+
+
+@pytest.mark.parametrize(("size", "parts"), [(5, 5), (199, 6), (200, 3), (599, 3), (600, 1)])
+def test_the_fewer_samples_the_more_parts_are_held_out(size, parts, monkeypatch):
+    held = []
+    fit = LinearTranslator.fit
+
+    def recorded(module, *args, validation, **options):
+        held.append(validation.clone())
+        return fit(module, *args, validation=validation, **options)
+
+    monkeypatch.setattr(LinearTranslator, "fit", recorded)
+    x, y = make_data(size)
+    fit_ensemble(x, y, translators={"linear": LinearTranslator(DIMS, 2)})
+    assert len(held) == parts
+    total = torch.stack(held).sum(0)
+    assert total.max() == 1  # nobody twice
+    assert total.sum() == (size if parts > 1 else size // 5)
+
+
+@pytest.mark.parametrize("key_dim", [None, 3])
+def test_kernels_keep_the_mean_of_what_all_parts_chose(key_dim, monkeypatch):
+    chosen = []
+    fit = KernelTranslator.fit
+
+    def recorded(module, *args, **options):
+        fit(module, *args, **options)
+        chosen.append({name: x.clone() for name, x in module.state_dict().items()})
+        return module
+
+    monkeypatch.setattr(KernelTranslator, "fit", recorded)
+    x, y = make_data(60)
+    kernel = KernelTranslator(DIMS, 2, key_dim=key_dim, memory_size=60, steps=40)
+    ensemble = fit_ensemble(x, y, translators={"kernel": kernel})
+    found = ensemble.translators["kernel"].state_dict()
+    assert len(chosen) == 6
+    for name in ("mixture.scale", "mixture.amplitude", "mixture.noise"):
+        parts = torch.stack([state[name] for state in chosen])
+        assert (parts[0] != parts[-1]).any()
+        torch.testing.assert_close(found[name], parts.mean(0))
+    typical = torch.stack([state["typical"] for state in chosen])
+    torch.testing.assert_close(found["typical"], typical.log().mean().exp())
+
+
+def test_projections_that_are_turned_have_a_mean():
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 6, generator=g, dtype=torch.float64) for n in (20, 30))
+
+    def distance(mixture):
+        with torch.no_grad():
+            return mixture.distance(a, b)
+
+    mixtures = [Mixture((4, 2), 6, None, torch.float64) for _ in range(3)]
+    for mixture in mixtures:
+        for buffer in mixture.buffers():
+            buffer.copy_(torch.randn(buffer.shape, generator=g))
+    mean = Mixture((4, 2), 6, None, torch.float64)
+    mean.average(mixtures)
+    torch.testing.assert_close(distance(mean), sum(distance(m) for m in mixtures) / 3)
+    # Fewer projections than features: turned copies of one are that one.
+    first = Mixture((4, 2), 2, None, torch.float64)
+    first.projection.copy_(torch.randn(6, 2, generator=g))
+    second = copy.deepcopy(first)
+    second.projection.copy_(first.projection @ torch.tensor([[0.6, 0.8], [0.8, -0.6]]).double())
+    mean = Mixture((4, 2), 2, None, torch.float64)
+    mean.average([first, second])
+    torch.testing.assert_close(distance(mean), distance(first), rtol=1e-4, atol=1e-4)
+    # More than features: what is left over stays zero.
+    wider = Mixture((4, 2), 9, None, torch.float64)
+    wider.projection.copy_(torch.randn(6, 9, generator=g))
+    mean = Mixture((4, 2), 9, None, torch.float64)
+    mean.average([wider])
+    torch.testing.assert_close(distance(mean), distance(wider), rtol=1e-4, atol=1e-4)
+    assert not mean.projection[:, 6:].any()
 
 
 @pytest.mark.parametrize("length", [1, 5, 16])

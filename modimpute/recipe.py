@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._data import Data, check_rows, checked
-from modimpute._defaults import default_donors, default_tolerance, default_translators
+from modimpute._defaults import LONG, default_donors, default_tolerance, default_translators
 from modimpute._evidence import moments
 from modimpute._held_out import HeldOut
 from modimpute._members import Member
@@ -24,7 +24,7 @@ ENOUGH = 600  # samples from which one held-out part is enough
 PARTS = 5  # one of which is held out
 HELD = 100  # validation samples from which they alone are held out
 FOLDS = 3  # of fewer samples
-FEW, MORE_FOLDS = 200, 6  # and of still fewer
+FEW, MORE_FOLDS = 200, 6  # and of still fewer, if they are no sequences of many steps
 GUARD = 0.2
 
 
@@ -70,8 +70,8 @@ def fit_ensemble(
     what the sources lack is not read.
 
     Held out are the validation samples if there are 100 or more of them (or ``groups`` are
-    given), else a fifth of 600 or more samples, else each third in turn, or, of fewer than 200,
-    each sixth, drawn by ``seed``. Kernels then keep the mean of what they chose each time.
+    given), else a fifth of 600 or more samples, else each third in turn (each sixth of fewer
+    than 200 with fewer than 16 steps), and kernels keep the mean of what they chose each time.
 
     Args:
         sources: The source modalities of the training samples.
@@ -161,7 +161,8 @@ def _fit_all(
     check_rows("validation", validation, torch.bool, data.target)
     check_rows("groups", groups, torch.int64, data.target)
     rows = data.there.any(-1).nonzero().squeeze(-1)
-    folds = _folds(rows, len(data), validation, groups, seed)
+    few = FOLDS if len(rows) >= FEW or data.target.shape[1] >= LONG else MORE_FOLDS
+    folds = _folds(rows, len(data), validation, groups, seed, few)
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
     kernels: dict[str, list[KernelTranslator]] = defaultdict(list)
@@ -209,23 +210,27 @@ def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int)
 
 
 def _folds(
-    rows: Tensor, size: int, validation: Tensor | None, groups: Tensor | None, seed: int
+    rows: Tensor,
+    size: int,
+    validation: Tensor | None,
+    groups: Tensor | None,
+    seed: int,
+    few: int,
 ) -> list[Tensor]:
-    """Returns the samples that are held out, ``(B,)``, of each fold."""
+    """Returns the samples that are held out, ``(B,)``, of each fold, of few samples so many."""
     usable = torch.zeros(size, dtype=torch.bool, device=rows.device)
     usable[rows] = True
     if validation is not None:
         held = validation & usable
-        few = groups is None and len(rows) < ENOUGH and int(held.sum()) < HELD
-        if bool(held.any()) and bool((usable & ~held).any()) and not few:
+        small = groups is None and len(rows) < ENOUGH and int(held.sum()) < HELD
+        if bool(held.any()) and bool((usable & ~held).any()) and not small:
             return [held]
     units, unit = torch.unique(rows if groups is None else groups[rows], return_inverse=True)
     if len(units) < 2:
         what = "samples must have the target" if groups is None else "groups must be there"
         raise ValueError(f"two or more {what}, however: {len(units)}")
     enough = len(rows) >= ENOUGH
-    folds = MORE_FOLDS if len(rows) < FEW else FOLDS
-    parts = min(PARTS if enough else folds, len(units))
+    parts = min(PARTS if enough else few, len(units))
     drawn = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)) % parts
     number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
     number[rows] = drawn.to(rows.device)[unit]

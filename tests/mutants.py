@@ -705,8 +705,8 @@ MUTANTS = [
     Mutant(
         "recipe: thirds, however few the samples are",
         "recipe.py",
-        "MORE_FOLDS if len(rows) < FEW else FOLDS",
-        "FOLDS",
+        "few = FOLDS if len(rows) >= FEW or data.target.shape[1] >= LONG else MORE_FOLDS",
+        "few = FOLDS",
         "tests/test_recipe.py::test_the_fewer_samples_the_more_parts_are_held_out",
     ),
     Mutant(

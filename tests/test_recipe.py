@@ -311,8 +311,11 @@ def test_validation_is_used_where_it_is_enough():
     assert ensemble.weights["audio", "text"]["linear"] > 0.9
 
 
-@pytest.mark.parametrize(("size", "parts"), [(5, 5), (199, 6), (200, 3), (599, 3), (600, 1)])
-def test_the_fewer_samples_the_more_parts_are_held_out(size, parts, monkeypatch):
+@pytest.mark.parametrize(
+    ("size", "length", "parts"),
+    [(5, 1, 5), (199, 1, 6), (30, 15, 6), (30, 16, 3), (200, 1, 3), (599, 1, 3), (600, 1, 1)],
+)
+def test_the_fewer_samples_the_more_parts_are_held_out(size, length, parts, monkeypatch):
     held = []
     fit = LinearTranslator.fit
 
@@ -322,7 +325,8 @@ def test_the_fewer_samples_the_more_parts_are_held_out(size, parts, monkeypatch)
 
     monkeypatch.setattr(LinearTranslator, "fit", recorded)
     x, y = make_data(size)
-    fit_ensemble(x, y, translators={"linear": LinearTranslator(DIMS, 2)})
+    x, y = {name: t.expand(-1, length, -1) for name, t in x.items()}, y.expand(-1, length, -1)
+    fit_ensemble(x, y, translators={"linear": LinearTranslator(DIMS, 2, window=0)})
     assert len(held) == parts
     total = torch.stack(held).sum(0)
     assert total.max() == 1  # nobody twice

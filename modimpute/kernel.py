@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,13 @@ __all__ = ["KernelTranslator"]
 
 CHOOSE = 1000  # examples by which the penalty is chosen at most
 SPREAD = 512  # examples by which a subset's distances are measured
+
+
+class Choice(NamedTuple):
+    """What a fit chooses: the kernel, and the median distance that it makes."""
+
+    mixture: Mixture
+    typical: Tensor
 
 
 class KernelTranslator(Remembering):
@@ -184,10 +192,14 @@ class KernelTranslator(Remembering):
         self.mixture.load_state_dict(mixture.state_dict())
         self.typical.copy_(median(mixture.distance(some.x[:SPREAD], some.x[:SPREAD])))
 
-    def _average(self, others: Sequence["KernelTranslator"]) -> None:
-        """Takes the mean of what others chose; the examples are still to be remembered."""
-        self.mixture.average([other.mixture for other in others])
-        self.typical.copy_(torch.stack([other.typical for other in others]).log().mean().exp())
+    def _choice(self) -> Choice:
+        """Returns a copy of what was chosen, without the examples."""
+        return Choice(copy.deepcopy(self.mixture), self.typical.clone())
+
+    def _average(self, choices: Sequence[Choice]) -> None:
+        """Takes the mean of several choices; the examples are still to be remembered."""
+        self.mixture.average([choice.mixture for choice in choices])
+        self.typical.copy_(torch.stack([choice.typical for choice in choices]).log().mean().exp())
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)

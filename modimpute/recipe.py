@@ -16,7 +16,7 @@ from modimpute._members import Member
 from modimpute._training import train
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
-from modimpute.kernel import KernelTranslator
+from modimpute.kernel import Choice, KernelTranslator
 
 __all__ = ["fit_ensemble"]
 
@@ -161,11 +161,10 @@ def _fit_all(
     check_rows("validation", validation, torch.bool, data.target)
     check_rows("groups", groups, torch.int64, data.target)
     rows = data.there.any(-1).nonzero().squeeze(-1)
-    few = FOLDS if len(rows) >= FEW or data.target.shape[1] >= LONG else MORE_FOLDS
-    folds = _folds(rows, len(data), validation, groups, seed, few)
+    folds = _folds(rows, data.target, validation, groups, seed)
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
-    kernels: dict[str, list[KernelTranslator]] = defaultdict(list)
+    choices: dict[str, list[Choice]] = defaultdict(list)
     units = moments(data.target[rows], data.there[rows], data.alike)
     found = HeldOut(units, 0.0 if groups is None else GUARD)
     with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
@@ -176,15 +175,15 @@ def _fit_all(
                 module.load_state_dict(fresh[member.name])
                 steps[member.name] = _fit(module, member, data, held, seed + number)
                 if isinstance(module, KernelTranslator) and len(folds) > 1:
-                    kernels[member.name].append(copy.deepcopy(module))
+                    choices[member.name].append(module._choice())
             found.add(ensemble, data, held, seed)
         found.choose(ensemble, data, tolerance, seed)
         for member in ensemble._members:
             advance(member.name)
             module, own = ensemble.translators[member.name], data.of(member)
-            if isinstance(module, KernelTranslator) and member.name in kernels:
+            if isinstance(module, KernelTranslator) and member.name in choices:
                 # What one fold of few samples chose is a matter of luck.
-                module._average(kernels.pop(member.name))
+                module._average(choices[member.name])
             if isinstance(module, Fitted):
                 own = own.pick(rows)
                 options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
@@ -210,27 +209,24 @@ def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int)
 
 
 def _folds(
-    rows: Tensor,
-    size: int,
-    validation: Tensor | None,
-    groups: Tensor | None,
-    seed: int,
-    few: int,
+    rows: Tensor, target: Tensor, validation: Tensor | None, groups: Tensor | None, seed: int
 ) -> list[Tensor]:
-    """Returns the samples that are held out, ``(B,)``, of each fold, of few samples so many."""
+    """Returns the samples that are held out, ``(B,)``, of each fold."""
+    size, length = target.shape[:2]
     usable = torch.zeros(size, dtype=torch.bool, device=rows.device)
     usable[rows] = True
     if validation is not None:
         held = validation & usable
-        small = groups is None and len(rows) < ENOUGH and int(held.sum()) < HELD
-        if bool(held.any()) and bool((usable & ~held).any()) and not small:
+        few = groups is None and len(rows) < ENOUGH and int(held.sum()) < HELD
+        if bool(held.any()) and bool((usable & ~held).any()) and not few:
             return [held]
     units, unit = torch.unique(rows if groups is None else groups[rows], return_inverse=True)
     if len(units) < 2:
         what = "samples must have the target" if groups is None else "groups must be there"
         raise ValueError(f"two or more {what}, however: {len(units)}")
     enough = len(rows) >= ENOUGH
-    parts = min(PARTS if enough else few, len(units))
+    folds = FOLDS if len(rows) >= FEW or length >= LONG else MORE_FOLDS
+    parts = min(PARTS if enough else folds, len(units))
     drawn = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)) % parts
     number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
     number[rows] = drawn.to(rows.device)[unit]

@@ -698,15 +698,15 @@ MUTANTS = [
     Mutant(
         "recipe: kernels keep what was chosen last",
         "recipe.py",
-        "                module._average(kernels.pop(member.name))\n",
+        "                module._average(choices[member.name])\n",
         "                pass\n",
         "tests/test_recipe.py::test_kernels_keep_the_mean_of_what_all_parts_chose",
     ),
     Mutant(
         "recipe: thirds, however few the samples are",
         "recipe.py",
-        "few = FOLDS if len(rows) >= FEW or data.target.shape[1] >= LONG else MORE_FOLDS",
-        "few = FOLDS",
+        "folds = FOLDS if len(rows) >= FEW or length >= LONG else MORE_FOLDS",
+        "folds = FOLDS",
         "tests/test_recipe.py::test_the_fewer_samples_the_more_parts_are_held_out",
     ),
     Mutant(

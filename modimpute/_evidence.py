@@ -1,16 +1,26 @@
 """What held-out samples say about members: moments, and the weights that follow."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from modimpute._examples import EPS
+from modimpute._valid import keep
 from modimpute.normalizer import Moments
 
 ITERATIONS = 500
 LEAST = 1e-6
 LITTLE = 4.0  # how much more is left than explained, from which answers are inflated no further
 
-Units = tuple[Tensor, Tensor]  # mean and deviation of the target's features
+
+class Units(NamedTuple):
+    """What the features of the target are measured in, each ``(D)``."""
+
+    mean: Tensor
+    scale: Tensor
+    motion: Tensor  # the deviation about each sample's own mean
+    likeness: Tensor  # the correlation of neighbouring steps about it
 
 
 class Evidence:
@@ -73,6 +83,21 @@ class Evidence:
         factor = moment / size + (tolerance * (least / size).clamp(max=LITTLE)).sqrt()
         return factor.minimum((self.power / size).sqrt()).clamp(min=1)
 
+    def variation(self, weight: Tensor, units: Units, tolerance: float) -> Tensor:
+        """Returns by which share of the target's motion answers of these weights are moved.
+
+        The largest one that errs by at most ``tolerance`` more than the least, what inflation
+        errs included; at most what makes answers as large as the target, and the whole motion.
+        """
+        motion = (units.motion / units.scale).double().square().mean()
+        if not (tolerance > 0 and float(self.power * motion) > 0):
+            return torch.zeros_like(motion)
+        size, moment = weight @ self.products @ weight, weight @ self.moments
+        least = self.power - torch.where(size > 0, moment.square() / size, 0.0)
+        spare = (1 + tolerance) * least - (self.power - 2 * moment + size)
+        spare = spare.minimum(self.power - size).clamp(min=0)
+        return (spare / (self.power * motion)).sqrt().clamp(max=1)
+
     def left(self, guard: float) -> float:
         """Returns the share of the variance that the weighted members do not explain."""
         weight = self.weights(guard)
@@ -97,7 +122,7 @@ class Evidence:
         return (kept + kept / free * (tolerance * least / size).sqrt()).clamp(max=1)
 
 
-def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
+def moments(target: Tensor, there: Tensor, alike: bool = True) -> tuple[Tensor, Tensor]:
     """Returns mean and deviation of the features over the steps that exist.
 
     The deviation is one for all of them unless they are to count alike.
@@ -107,6 +132,16 @@ def moments(target: Tensor, there: Tensor, alike: bool = True) -> Units:
     if not alike:
         found.pool()
     return found.mean, found.scaled(torch.ones_like(found.mean), EPS)
+
+
+def units_of(target: Tensor, there: Tensor, alike: bool) -> Units:
+    """Returns the moments, and how the features move over the steps that exist."""
+    x, both = keep(there, target).double(), there[:, 1:] & there[:, :-1]
+    own = x.sum(1, keepdim=True) / there.sum(1).clamp(min=1).view(-1, 1, 1)
+    power = keep(there, x - own).square().sum((0, 1)) / there.sum().clamp(min=1)
+    change = keep(both, x.diff(dim=1)).square().sum((0, 1)) / both.sum().clamp(min=1)
+    likeness = torch.where(power > 0, 1 - change / (2 * power), 0.0).clamp(-1, 1)
+    return Units(*moments(target, there, alike), power.sqrt().to(target), likeness)
 
 
 def _projected(weight: Tensor, unit: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class HeldOut:
         asked = (weighing, ensemble.translate, part.sources, part.target, part.valid, part.there)
         _add(self.members, gather(weighing, ask_all(*asked), self.units))
         if donors is not None:
-            weighing.choose(self.members, self.units[0], self.guard, 0.0)
+            weighing.choose(self.members, self.units, self.guard, 0.0)
             settings = self._remember(donors, others, seed)
             found = gather_donors(weighing, ask_all(*asked), self.units, settings)
             self.donors = self.donors or [{} for _ in settings]
@@ -46,7 +46,7 @@ class HeldOut:
     ) -> None:
         """Chooses the weights and the donors' share; donors come from all samples then."""
         weighing, donors = ensemble.weighing, ensemble.donors
-        weighing.choose(self.members, self.units[0], self.guard, tolerance)
+        weighing.choose(self.members, self.units, self.guard, tolerance)
         if donors is not None:
             errors = [sum(known.least() for known in found.values()) for found in self.donors]
             most = (1 + tolerance) * min(errors)

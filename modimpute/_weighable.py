@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._checks import check_sequence, check_valid
-from modimpute._evidence import moments
+from modimpute._evidence import units_of
 from modimpute._subsets import Subset
 from modimpute._weights import Weights, ask_all, gather, gather_donors
 from modimpute.donor import DonorMatching
@@ -41,6 +41,21 @@ class Weighable(nn.Module):
         return self.weighing.inflation()
 
     @property
+    def variation(self) -> dict[Subset, float]:
+        """By what share of the target's motion answers are moved over the steps, for each subset.
+
+        0, unless the ``tolerance`` is more than inflation spends: where little is told, averages
+        stand still. The motion of a feature is its deviation about each sample's own mean.
+        """
+        self._check_weights("variation")
+        weighing = self.weighing
+        shares = None if weighing.donors is not None else weighing.variation.share
+        return {
+            subset: 0.0 if shares is None else float(shares[weighing.row(subset)])
+            for subset in weighing.subsets()
+        }
+
+    @property
     def donors(self) -> DonorMatching | None:
         """What draws the sum towards real values, with ``combination="weights"``."""
         return self.weighing.donors if self.combination == "weights" else None
@@ -71,7 +86,8 @@ class Weighable(nn.Module):
                 count in full; below, they are shrunk in proportion. For samples of other groups
                 (speakers, subjects) than those that are to come, 0.2 is a good value.
             tolerance: The share of the least error that may be given up to be drawn further to
-                donors, where they help at all; without donors, away from the mean.
+                donors, where they help at all; without donors, away from the mean, and over the
+                steps.
             standardize_target: As of :func:`fit_ensemble`.
 
         Returns:
@@ -82,12 +98,12 @@ class Weighable(nn.Module):
         steps = target.shape[:2]
         there = target.new_ones(steps, dtype=torch.bool) if target_valid is None else target_valid
         check_valid("target_valid", there, tuple(steps), target.device)
-        units = moments(target, there, standardize_target)
+        units = units_of(target, there, standardize_target)
         was_training = self.training
         self.eval()
         asked = (self.weighing, self.translate, sources, target, valid or {}, there)
         evidence = gather(self.weighing, ask_all(*asked), units)
-        self.weighing.choose(evidence, units[0], guard, tolerance)
+        self.weighing.choose(evidence, units, guard, tolerance)
         if self.donors is not None:
             (found,) = gather_donors(self.weighing, ask_all(*asked), units)
             self.weighing.choose_donors(found, guard, tolerance)

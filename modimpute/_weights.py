@@ -1,7 +1,7 @@
 """The combination of an ensemble by weights that add up to one, the mean's among them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modimpute._evidence import Evidence, Units
 from modimpute._subsets import Subset, all_subsets
 from modimpute._valid import keep
+from modimpute._variation import Variation
 from modimpute.donor import DonorMatching
 
 FEW = 6  # up to so many sources each subset has weights of its own, beyond each number of them
@@ -32,8 +33,7 @@ class Asked(NamedTuple):
 class Weights(nn.Module):
     """Adds members up: ``mean + sum_m weight_m (said_m - mean)``, the weights by who is there.
 
-    Their sum is above one where answers are to vary more. With donors it is not: the sum of
-    members is drawn towards them instead, by a share of theirs.
+    It is drawn towards donors; without them it may be inflated and moved.
     """
 
     weight: Tensor
@@ -59,6 +59,8 @@ class Weights(nn.Module):
         if donors is not None:
             shares = torch.empty(rows, device=device, dtype=dtype)
             self.register_buffer("donors_share", shares)
+        else:
+            self.variation = Variation(rows, target_dim, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -67,6 +69,8 @@ class Weights(nn.Module):
         self.mean.zero_()
         if self.donors is not None:
             self.donors_share.zero_()
+        else:
+            self.variation.reset_parameters()
 
     def forward(
         self,
@@ -78,12 +82,12 @@ class Weights(nn.Module):
         valid: Mapping[str, Tensor] | None,
     ) -> Tensor:
         """Returns ``(B, L, target_dim)``; who is not heard leaves the share to the mean."""
-        total = self.add_up(said, heard, has)
-        if self.donors is not None:
-            row, share = self._row(has), self.donors_share.unsqueeze(-1)
-            share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
-            total = self.draw(total, target_valid, sources or {}, valid or {}, share)
-        return total
+        total, row = self.add_up(said, heard, has), self._row(has)
+        if self.donors is None:
+            return cast(Tensor, self.variation(total, row))
+        share = self.donors_share.unsqueeze(-1)
+        share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
+        return self.draw(total, target_valid, sources or {}, valid or {}, share)
 
     def draw(
         self,
@@ -117,17 +121,20 @@ class Weights(nn.Module):
         return total
 
     def choose(
-        self, evidence: Mapping[int, Evidence], mean: Tensor, guard: float, tolerance: float
+        self, evidence: Mapping[int, Evidence], units: Units, guard: float, tolerance: float
     ) -> None:
         """Chooses the weights of the rows of which something is known.
 
-        ``tolerance`` is spent here if there are no donors.
+        Without donors ``tolerance`` is spent here.
         """
         self.reset_parameters()
-        self.mean.copy_(mean)
-        for row, found in evidence.items():
-            spent = tolerance if self.donors is None else 0.0
-            self.weight[row] = found.weights(guard, spent)
+        self.mean.copy_(units.mean)
+        spent = tolerance if self.donors is None else 0.0
+        weights = {row: found.weights(guard, spent) for row, found in evidence.items()}
+        for row, weight in weights.items():
+            self.weight[row] = weight
+        if self.donors is None:
+            self.variation.choose(evidence, weights, units, spent)
 
     def choose_donors(
         self, evidence: Mapping[int, Evidence], guard: float, tolerance: float
@@ -209,7 +216,7 @@ def ask_all(
 
 def gather(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
     """Returns what samples say about the weights of each row: every subset that they have."""
-    (mean, scale), evidence = units, dict[int, Evidence]()
+    (mean, scale, *_), evidence = units, dict[int, Evidence]()
     for row, said, _, y, exists, _, _ in asked:
         nothing = torch.zeros_like(y)
         columns = [
@@ -231,13 +238,13 @@ def gather_donors(
 
     Donors come from samples that are not among them.
     """
-    (_, scale), evidence = units, [dict[int, Evidence]() for _ in settings]
+    evidence = [dict[int, Evidence]() for _ in settings]
     for row, said, has, y, exists, sources, valid in asked:
         total = weighing.add_up(said, {}, has)
-        left = ((y - total) / scale)[exists].flatten()
+        left = ((y - total) / units.scale)[exists].flatten()
         for found, put in zip(evidence, settings, strict=True):
             put()
             toward = weighing.draw(total, exists, sources, valid) - total
-            toward = (toward / scale)[exists].flatten()
+            toward = (toward / units.scale)[exists].flatten()
             found.setdefault(row, Evidence(1, y)).add(toward.unsqueeze(-1), left)
     return evidence

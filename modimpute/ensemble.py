@@ -46,8 +46,8 @@ class TranslatorEnsemble(Weighable):
     where :math:`\mu` is the mean of the target, with what is left of one, each subset :math:`S`
     of the sources has weights of its own (beyond 6: each number of them), and :math:`c` is 1
     unless answers are to vary more. :meth:`fit_weights` chooses on held-out samples (before, all
-    members count alike), :attr:`weights` and :attr:`inflation` show it, :func:`fit_ensemble` does
-    all of it. Without sources the answer is the mean. ``donors`` draw it to real values like it.
+    members count alike), :attr:`weights`, :attr:`inflation`, :attr:`variation` show it. Without
+    sources the answer is the mean (moved as told). ``donors`` draw it to real values like it.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
     also takes ``target_valid`` is given it. Members are handed zeros at steps that are not

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from modimpute._data import Data, check_rows, checked
 from modimpute._defaults import LONG, default_donors, default_tolerance, default_translators
-from modimpute._evidence import moments
+from modimpute._evidence import units_of
 from modimpute._held_out import HeldOut
 from modimpute._members import Member
 from modimpute._training import train
@@ -89,8 +89,9 @@ def fit_ensemble(
         tolerance: The share of the least squared error on the held-out samples that may be given
             up for answers that are plausible rather than averaged: drawn further towards donors
             (:class:`DonorMatching`), where they help, if large to real values only; without
-            donors, further from the mean, if large until answers vary as much as the target
-            (``ensemble.inflation``). 0: none. Default: 0.0025 with donors, else 0.01 with the
+            donors, further from the mean, and where little is told moved over the steps, if
+            large until answers vary as much as the target (``ensemble.inflation``,
+            ``ensemble.variation``). 0: none. Default: 0.0025 with donors, else 0.01 with the
             default members and 0 with your own.
         standardize_target: Whether the target's features count alike, each in units of its
             deviation. ``False``: errors count in the target's own units, as those of pixels.
@@ -115,8 +116,9 @@ def fit_ensemble(
 
     References:
         Breiman, Stacked Regressions, 1996. Von Storch, On the Use of "Inflation" in Statistical
-        Downscaling, 1999 (and its price). Our choice: the members and all of their settings,
-        the same for all data; the mean among them; the guard for groups; the tolerance.
+        Downscaling, 1999 (its price, and noise in its place). Our choice: the members and all of
+        their settings, the same for all data; the mean among them; the guard for groups; the
+        tolerance; a wave in place of noise.
 
     Example:
         >>> image, sound = torch.randn(200, 1, 6), torch.randn(200, 1, 4)
@@ -165,7 +167,7 @@ def _fit_all(
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
     steps: dict[str, int] = {}
     choices: dict[str, list[Choice]] = defaultdict(list)
-    units = moments(data.target[rows], data.there[rows], data.alike)
+    units = units_of(data.target[rows], data.there[rows], data.alike)
     found = HeldOut(units, 0.0 if groups is None else GUARD)
     with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
         for number, held in enumerate(folds):

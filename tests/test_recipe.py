@@ -209,6 +209,7 @@ def test_members_of_other_widths_are_refused():
     for ask in (
         lambda: ensemble.weights,
         lambda: ensemble.inflation,
+        lambda: ensemble.variation,
         lambda: ensemble.fit_weights({}, torch.ones(1, 1, 2)),
     ):
         with pytest.raises(ValueError, match="of an ensemble with combination"):

@@ -136,6 +136,7 @@ SIGNATURES = {
     "TranslatorEnsemble.translate": (
         "(self, sources, *, valid=None, target_length=None, target_valid=None)"
     ),
+    "TranslatorEnsemble.variation": "property",
     "TranslatorEnsemble.weights": "property",
     "collate_modalities": "(samples, modality_dims, *, aligned=())",
     "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),

@@ -2,9 +2,9 @@
 
 Each target of the sets with signal is fitted once; a part is taken away by choosing the weights of
 the others on what was said of the samples that were held out. "learned scales" is fitted anew: all
-features of a source count alike then. "donors or inflation": neither of them. "sources of donors":
-donors are like the reconstruction alone. Beside the error stands the score of the fixed linear
-model; a file of --json is continued.
+features of a source count alike then. "donors or inflation": neither of them, nor variation.
+"sources of donors": donors are like the reconstruction alone. Beside the error stands the score of
+the fixed linear model; a file of --json is continued.
 """
 
 import argparse
@@ -137,6 +137,7 @@ def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, d
         measure(name, ensemble)
     weigh_without(ensemble, found, NOBODY, inflated=False)
     if ensemble.donors is None:
+        ensemble.weighing.variation.reset_parameters()
         measure(DRAWN, ensemble)
     else:
         share_without_sources(ensemble, found)

@@ -67,8 +67,7 @@ class Evidence:
         weight = unit * weight
         factor = self._inflation(weight, tolerance)
         if guard > 0:
-            gained = 2 * weight @ self.moments - weight @ self.products @ weight
-            weight = weight * (gained / self.power / guard).clamp(0, 1)
+            weight = weight * (self._gained(weight) / self.power / guard).clamp(0, 1)
         return weight * factor
 
     def _inflation(self, weight: Tensor, tolerance: float) -> Tensor:
@@ -93,15 +92,18 @@ class Evidence:
         if not (tolerance > 0 and float(self.power * motion) > 0):
             return torch.zeros_like(motion)
         size, moment = weight @ self.products @ weight, weight @ self.moments
-        least = self.power - torch.where(size > 0, moment.square() / size, 0.0)
-        spare = (1 + tolerance) * least - (self.power - 2 * moment + size)
+        most = torch.where(size > 0, moment.square() / size, 0.0)  # that a multiple of them gains
+        spare = self._gained(weight) - most + tolerance * (self.power - most)
         spare = spare.minimum(self.power - size).clamp(min=0)
         return (spare / (self.power * motion)).sqrt().clamp(max=1)
 
+    def _gained(self, weight: Tensor) -> Tensor:
+        """Returns how much less these weights err than the mean."""
+        return 2 * weight @ self.moments - weight @ self.products @ weight
+
     def left(self, guard: float) -> float:
         """Returns the share of the variance that the weighted members do not explain."""
-        weight = self.weights(guard)
-        gained = 2 * weight @ self.moments - weight @ self.products @ weight
+        gained = self._gained(self.weights(guard))
         return max(LEAST, 1 - float(gained / self.power)) if float(self.power) > 0 else 1.0
 
     def least(self) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Up to here every subset is solved for: 31 of 5 sources. Beyond: all, all but one, single ones.
@@ -36,6 +37,11 @@ def who_has(
         else:
             has[name] = valid[name].any(-1, keepdim=True) if name in valid else True
     return has
+
+
+def row_of(table: Tensor, row: Tensor | int) -> Tensor:
+    """Returns a row ``(D)`` of a table ``(rows, D)``, or one for each sample, ``(B, 1, D)``."""
+    return F.embedding(row, table) if isinstance(row, Tensor) else table[row]
 
 
 def candidates(

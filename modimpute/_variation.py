@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._evidence import Evidence, Units
+from modimpute._subsets import row_of
 
 GOLDEN = 2.399963  # the golden angle: phases of neighbouring features lie far apart
 
@@ -40,13 +40,12 @@ class Variation(nn.Module):
 
     def forward(self, answers: Tensor, row: Tensor | int) -> Tensor:
         """Returns answers ``(B, L, D)`` that move; ``row``: of the shares."""
-        share = self.share.unsqueeze(-1)
-        share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
         # In single precision at least: many steps times a frequency.
         exact = torch.promote_types(answers.dtype, torch.float32)
-        step = torch.arange(answers.shape[1], device=share.device, dtype=exact).unsqueeze(-1)
-        phase = GOLDEN * torch.arange(len(self.frequency), device=share.device, dtype=exact)
+        step = torch.arange(answers.shape[1], device=answers.device, dtype=exact).unsqueeze(-1)
+        phase = GOLDEN * torch.arange(len(self.frequency), device=answers.device, dtype=exact)
         wave = 2**0.5 * torch.cos(step * self.frequency.to(exact) + phase)
+        share = row_of(self.share.unsqueeze(-1), row)
         return answers + share * self.deviation * wave.to(answers.dtype)
 
     def choose(

@@ -48,12 +48,7 @@ class Weighable(nn.Module):
         stand still. The motion of a feature is its deviation about each sample's own mean.
         """
         self._check_weights("variation")
-        weighing = self.weighing
-        shares = None if weighing.donors is not None else weighing.variation.share
-        return {
-            subset: 0.0 if shares is None else float(shares[weighing.row(subset)])
-            for subset in weighing.subsets()
-        }
+        return self.weighing.moved()
 
     @property
     def donors(self) -> DonorMatching | None:

@@ -1,14 +1,13 @@
 """The combination of an ensemble by weights that add up to one, the mean's among them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modimpute._evidence import Evidence, Units
-from modimpute._subsets import Subset, all_subsets
+from modimpute._subsets import Subset, all_subsets, row_of
 from modimpute._valid import keep
 from modimpute._variation import Variation
 from modimpute.donor import DonorMatching
@@ -23,7 +22,6 @@ class Asked(NamedTuple):
 
     row: int
     said: dict[str, Tensor]
-    has: dict[str, Tensor | bool]
     target: Tensor
     exists: Tensor
     sources: dict[str, Tensor]
@@ -82,11 +80,12 @@ class Weights(nn.Module):
         valid: Mapping[str, Tensor] | None,
     ) -> Tensor:
         """Returns ``(B, L, target_dim)``; who is not heard leaves the share to the mean."""
-        total, row = self.add_up(said, heard, has), self._row(has)
+        row = self._row(has)
+        total = self.add_up(said, heard, row)
         if self.donors is None:
-            return cast(Tensor, self.variation(total, row))
-        share = self.donors_share.unsqueeze(-1)
-        share = F.embedding(row, share) if isinstance(row, Tensor) else share[row]
+            moved: Tensor = self.variation(total, row)
+            return moved
+        share = row_of(self.donors_share.unsqueeze(-1), row)
         return self.draw(total, target_valid, sources or {}, valid or {}, share)
 
     def draw(
@@ -109,11 +108,10 @@ class Weights(nn.Module):
         self,
         said: Mapping[str, Tensor],
         heard: Mapping[str, Tensor | None],
-        has: Mapping[str, Tensor | bool],
+        row: Tensor | int,
     ) -> Tensor:
-        """Returns what the members say, without donors."""
-        row = self._row(has)
-        weight = F.embedding(row, self.weight) if isinstance(row, Tensor) else self.weight[row]
+        """Returns what the members say, neither drawn nor moved; ``row``: of the weights."""
+        weight = row_of(self.weight, row)
         total = self.mean.view(1, 1, -1)
         for name, x in said.items():
             share = weight[..., self.members.index(name)].unsqueeze(-1)
@@ -123,10 +121,7 @@ class Weights(nn.Module):
     def choose(
         self, evidence: Mapping[int, Evidence], units: Units, guard: float, tolerance: float
     ) -> None:
-        """Chooses the weights of the rows of which something is known.
-
-        Without donors ``tolerance`` is spent here.
-        """
+        """Chooses the weights of known rows; ``tolerance`` is spent if there are no donors."""
         self.reset_parameters()
         self.mean.copy_(units.mean)
         spent = tolerance if self.donors is None else 0.0
@@ -171,6 +166,11 @@ class Weights(nn.Module):
         sums = {subset: float(self.weight[self.row(subset)].sum()) for subset in self.subsets()}
         return {subset: total if total > 1 + rounding else 1.0 for subset, total in sums.items()}
 
+    def moved(self) -> dict[Subset, float]:
+        """Returns by subset by what share of the target's motion answers are moved."""
+        shares = self.variation.share.tolist() if self.donors is None else []
+        return {subset: shares[self.row(subset)] if shares else 0.0 for subset in self.subsets()}
+
     def subsets(self) -> list[Subset]:
         """Returns the subsets that have weights: all of them, or one of each size."""
         if self.each:
@@ -204,20 +204,19 @@ def ask_all(
         for name in subset:
             has = has & valid[name].any(-1, keepdim=True) if name in valid else has
         chosen = (has.squeeze(-1) & there.any(-1)).nonzero().squeeze(-1)
-        everybody: dict[str, Tensor | bool] = {name: name in subset for name in weighing.sources}
+        row = weighing.row(subset)
         for part in torch.split(chosen, CHUNK):
             given = {name: sources[name][part] for name in subset}
             shown = {name: valid[name][part] for name in subset if name in valid}
             exists = there[part]
             said = translate(given, valid=shown or None, target_valid=exists)
-            row = weighing.row(subset)
-            yield Asked(row, said, everybody, target[part], exists, given, shown)
+            yield Asked(row, said, target[part], exists, given, shown)
 
 
 def gather(weighing: Weights, asked: Iterable[Asked], units: Units) -> dict[int, Evidence]:
     """Returns what samples say about the weights of each row: every subset that they have."""
     (mean, scale, *_), evidence = units, dict[int, Evidence]()
-    for row, said, _, y, exists, _, _ in asked:
+    for row, said, y, exists, _, _ in asked:
         nothing = torch.zeros_like(y)
         columns = [
             (said[name] - mean) / scale if name in said else nothing for name in weighing.members
@@ -239,8 +238,8 @@ def gather_donors(
     Donors come from samples that are not among them.
     """
     evidence = [dict[int, Evidence]() for _ in settings]
-    for row, said, has, y, exists, sources, valid in asked:
-        total = weighing.add_up(said, {}, has)
+    for row, said, y, exists, sources, valid in asked:
+        total = weighing.add_up(said, {}, row)
         left = ((y - total) / units.scale)[exists].flatten()
         for found, put in zip(evidence, settings, strict=True):
             put()

@@ -40,20 +40,21 @@ class TranslatorEnsemble(Weighable):
 
     With ``combination="weights"`` members of the target's width are added up,
 
-    .. math:: \hat{y} = \mu + c_S \sum_m w_{S,m} (z_m - \mu), \qquad w_{S,m} \ge 0, \quad
+    .. math:: \hat{y} = \mu + c_S \sum_m w_{S,m} (z_m - \mu) + a_S v, \qquad w_{S,m} \ge 0, \quad
               \sum_m w_{S,m} \le 1 \le c_S
 
     where :math:`\mu` is the mean of the target, with what is left of one, each subset :math:`S`
-    of the sources has weights of its own (beyond 6: each number of them), and :math:`c` is 1
-    unless answers are to vary more. :meth:`fit_weights` chooses on held-out samples (before, all
-    members count alike), :attr:`weights`, :attr:`inflation`, :attr:`variation` show it. Without
-    sources the answer is the mean (moved as told). ``donors`` draw it to real values like it.
+    of the sources has weights of its own (beyond 6: each number of them), and :math:`v` is a wave
+    over the steps; :math:`c` is 1 and :math:`a` 0 unless answers are to vary more.
+    :meth:`fit_weights` chooses on held-out samples (before, all members count alike),
+    :attr:`weights`, :attr:`inflation`, :attr:`variation` show it, :func:`fit_ensemble` does all of
+    it. Without sources the answer is :math:`\mu + a v`. ``donors`` draw it to real values like it.
 
     A member is any module with ``forward(source, *, valid=None, target_length=None)``; one that
-    also takes ``target_valid`` is given it. Members are handed zeros at steps that are not
-    valid; what they answer for a source that says nothing is not read. ``member.aligned``
-    (default ``True``), ``target_dim`` (ours) and ``source_dim`` (any) are respected. A *joint*
-    member has ``modalities``, a sorted tuple of its sources: it is given mappings.
+    also takes ``target_valid`` is given it. Members are handed zeros at steps that are not valid;
+    what they answer for a source that says nothing is not read. ``member.aligned`` (``True`` if
+    absent), ``target_dim`` (ours) and ``source_dim`` (any) are respected. A *joint* member has
+    ``modalities``, a sorted tuple of its sources: it is given mappings.
 
     Args:
         translators: The members by the name of their source (a joint one by a name of its own).
@@ -65,8 +66,7 @@ class TranslatorEnsemble(Weighable):
         feedforward_dim: The hidden width of the feed-forward parts. Default: ``4 * model_dim``.
         dropout: The dropout rate of residual and feed-forward parts.
         attention_dropout: The dropout rate of the attention weights (above 0: slow).
-        num_places: The number of first steps with a learned vector of their own, as in
-            :class:`ModalityTranslator`.
+        num_places: How many first steps have a learned vector (as in :class:`ModalityTranslator`).
         donors: With weights: draws the sum towards real values of the target.
         device: The device of the parameters (not of the members, not of the donors).
         dtype: The dtype of the parameters (not of the members, not of the donors).

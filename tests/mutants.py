@@ -813,8 +813,8 @@ MUTANTS = [
     Mutant(
         "variation: what inflation errs is not counted",
         "_evidence.py",
-        "(1 + tolerance) * least - (self.power - 2 * moment + size)",
-        "tolerance * least",
+        "self._gained(weight) - most + tolerance * (self.power - most)",
+        "tolerance * (self.power - most)",
         "tests/test_variation.py::test_share_is_what_is_left_of_the_tolerance",
     ),
     Mutant(

@@ -49,7 +49,7 @@ def test_answers_move_as_far_as_the_tolerance_says():
     assert 0.1 < moved.variation[BOTH] < 0.4
     assert set(moved.variation) == set(moved.weights)
     assert 1.01 < error(moved, test, truth) / error(flat, test, truth) < 1.03
-    plain = moved.weighing.add_up(moved.translate(test), {}, {"audio": True, "text": True})
+    plain = moved.weighing.add_up(moved.translate(test), {}, moved.weighing.row(BOTH))
     way = moved(test) - plain
     torch.testing.assert_close(way, way[:1].expand_as(way))  # the same for every sample
     share = torch.full((2,), moved.variation[BOTH])

@@ -11,7 +11,6 @@ from modimpute.normalizer import Moments
 
 ITERATIONS = 500
 LEAST = 1e-6
-KEPT = 2 / 3  # of the weights, at least, where a guard shrinks them
 LITTLE = 4.0  # how much more is left than explained, from which answers are inflated no further
 
 
@@ -48,8 +47,7 @@ class Evidence:
     def weights(self, guard: float, tolerance: float = 0.0) -> Tensor:
         """Returns the non-negative weights of sum at most one that err least.
 
-        With ``guard``, they are shrunk where less than this share of the variance is explained, in
-        proportion, by a third at most.
+        With ``guard``, they are shrunk where less than this share of the variance is explained.
         With ``tolerance`` they are multiplied first: by what errs by this share more.
         """
         weight = torch.zeros_like(self.moments)
@@ -68,7 +66,9 @@ class Evidence:
             weight = new
         weight = unit * weight
         factor = self._inflation(weight, tolerance)
-        return weight * factor * self._told(weight, guard).clamp(min=KEPT)
+        if guard > 0:
+            weight = weight * (self._gained(weight) / self.power / guard).clamp(0, 1)
+        return weight * factor
 
     def _inflation(self, weight: Tensor, tolerance: float) -> Tensor:
         """Returns the largest factor of these weights that errs by at most ``tolerance`` more.
@@ -97,12 +97,6 @@ class Evidence:
         spare = spare.minimum(self.power - size).clamp(min=0)
         return (spare / (self.power * motion)).sqrt().clamp(max=1)
 
-    def _told(self, weight: Tensor, guard: float) -> Tensor:
-        """Returns how much of the guard's share of the variance these weights explain."""
-        if not guard > 0:
-            return torch.ones_like(self.power)
-        return (self._gained(weight) / self.power / guard).clamp(0, 1)
-
     def _gained(self, weight: Tensor) -> Tensor:
         """Returns how much less these weights err than the mean."""
         return 2 * weight @ self.moments - weight @ self.products @ weight
@@ -120,16 +114,14 @@ class Evidence:
     def share(self, guard: float, tolerance: float) -> Tensor:
         """Returns the largest weight of one member that errs by at most ``tolerance`` more.
 
-        In shares of the least error. None, if it explains nothing; with ``guard``, less in
-        proportion where less than this share of the variance is explained.
+        In shares of the least error. None, if it explains nothing.
         """
-        weight = self.weights(0.0)
-        if not float(weight) > 0:
-            return weight[0]
+        free, kept = self.weights(0.0)[0], self.weights(guard)[0]
+        if not float(kept) > 0:
+            return kept
         size = self.products[0, 0]
         least = (self.power - self.moments[0].square() / size).clamp(min=0)
-        further = weight[0] + (tolerance * least / size).sqrt()
-        return (self._told(weight, guard) * further).clamp(max=1)
+        return (kept + kept / free * (tolerance * least / size).sqrt()).clamp(max=1)
 
 
 def moments(target: Tensor, there: Tensor, alike: bool = True) -> tuple[Tensor, Tensor]:

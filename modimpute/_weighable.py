@@ -78,8 +78,8 @@ class Weighable(nn.Module):
             valid: Which source steps hold a real value. Default: all.
             target_valid: Which target steps hold a real value. Default: all.
             guard: The share of the target's variance that must be explained for the weights to
-                count in full; below, they are shrunk in proportion, by a third at most. Where
-                other groups (speakers, subjects) are to come, 0.2 is a good value.
+                count in full; below, they are shrunk in proportion. For samples of other groups
+                (speakers, subjects) than those that are to come, 0.2 is a good value.
             tolerance: The share of the least error that may be given up to be drawn further to
                 donors, where they help at all; without donors, away from the mean, and over the
                 steps.

@@ -81,7 +81,7 @@ def fit_ensemble(
         validation: Samples to hold out. Default: drawn.
         groups: The number of each sample's group (speaker, subject), if other groups are to come
             (not if the same ones do): whole groups are held out, and where less than a fifth of
-            the variance is explained of them, the weights are shrunk, by a third at most.
+            the variance is explained of them, the weights are shrunk in proportion.
         translators: Members of your own, not fitted, of the target's width: those with ``fit``
             and ``remember`` are fitted by these, others are trained on the consistency loss.
         donors: Draws the sum towards real values. Default: with members of your own, none.

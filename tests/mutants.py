@@ -1147,13 +1147,6 @@ MUTANTS = [
         "0.0",
         "tests/test_recipe.py",
     ),
-    Mutant(
-        "evidence: a guard shrinks to nothing",
-        "_evidence.py",
-        ".clamp(min=KEPT)",
-        "",
-        "tests/test_recipe.py",
-    ),
 ]
 
 

@@ -108,13 +108,11 @@ def test_guard_shrinks_what_explains_little():
     noise = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     evidence = Evidence(1, said)
     evidence.add(said, 0.3 * said[:, 0] + noise)
-    full = evidence.weights(0.0)
+    full, guarded = evidence.weights(0.0), evidence.weights(0.2)
     share = 1 - (0.3 * said[:, 0] + noise - full * said[:, 0]).square().sum() / evidence.power
-    torch.testing.assert_close(evidence.weights(share / 0.8), full * 0.8)
+    assert share < 0.2
+    torch.testing.assert_close(guarded, full * share / 0.2)
     torch.testing.assert_close(evidence.weights(0.01), full)
-    # By a third at most, however little is explained: new groups are not that different.
-    assert share < 0.1
-    torch.testing.assert_close(evidence.weights(0.2), full * 2 / 3)
 
 
 def test_weights_are_multiplied_by_what_the_tolerance_allows():
@@ -140,7 +138,7 @@ def test_weights_are_multiplied_by_what_the_tolerance_allows():
     sure.add(said[:, :1], said[:, 0])
     torch.testing.assert_close(sure.weights(0.0, 0.05), sure.weights(0.0))
     # The guard shrinks both alike.
-    assert float(evidence.weights(0.9).sum()) < 0.7 * float(least.sum())
+    assert float(evidence.weights(0.9).sum()) < 0.6 * float(least.sum())
     torch.testing.assert_close(evidence.weights(0.9, 0.05), factor * evidence.weights(0.9))
     # What is hardly told is not blown up: it may be chance.
     hardly = Evidence(1, said)
@@ -294,7 +292,7 @@ def test_groups_are_held_out_whole():
     same = fit_ensemble(x, y, translators=member)
     other = fit_ensemble(x, y, translators=member, groups=groups)
     assert same.weights["audio",]["mean"] < 0.2
-    assert other.weights["audio",]["mean"] > 0.7
+    assert other.weights["audio",]["mean"] > 0.8
 
 
 def test_validation_is_used_where_it_is_enough():

@@ -82,11 +82,11 @@ def learn(
             optimizer.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            schedule.step()
         else:  # the matrix was not definite: another batch, wider
             rows, y = rows.wide(), wide(y)
             if held is not None:
                 told_by, held = told_by.wide(), held.wide()
-        schedule.step()
         if held is None and step == learning.steps:
             put(mixture, current())
         elif held is not None and (step % every == 0 or step == learning.steps):

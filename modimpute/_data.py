@@ -63,7 +63,7 @@ def checked(
     target_valid: Tensor | None,
     alike: bool,
 ) -> Data:
-    """Checks training samples, and sorts their sources."""
+    """Checks training samples, sorts their sources, widens half precision to ``float32``."""
     check_sequence("target", target)
     check_batch("sources", sources, dict.fromkeys(sources), target.device)
     check_valids(valid, "sources", sources)
@@ -76,8 +76,10 @@ def checked(
     if len(some) != len(target):
         rule = "sources and target must have one batch size"
         raise ValueError(f"{rule}, however: {len(some)} and {len(target)}")
-    given = {name: x.to(target.dtype) for name, x in sorted(sources.items())}
-    return Data(given, full | dict(valid or {}), target, there, alike=alike)
+    # Half precision is too coarse to learn in.
+    dtype = torch.promote_types(target.dtype, torch.float32)
+    given = {name: x.to(dtype) for name, x in sorted(sources.items())}
+    return Data(given, full | dict(valid or {}), target.to(dtype), there, alike=alike)
 
 
 def check_rows(name: str, x: Tensor | None, dtype: torch.dtype, target: Tensor) -> None:

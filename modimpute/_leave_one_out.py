@@ -19,6 +19,25 @@ WARMUP = 20  # steps
 SAMPLE, NEAR = 512, 12  # examples that set the scale, by so many of each one's neighbours
 
 
+def learn(
+    module: "RetrievalTranslator",
+    table: Table,
+    held: Table | None,
+    generator: torch.Generator,
+) -> None:
+    """Learns the parameters in place, in ``float32`` at least: half precision is too coarse."""
+    dtype = torch.promote_types(table.x.dtype, torch.float32)
+    learner, table = copy.deepcopy(module).to(dtype), table.to(dtype)
+    kept = table.some(module.memory_size, generator)
+    start(learner, kept.x, generator.initial_seed())
+    judged = None
+    if held is not None and len(held):
+        judged = held.to(dtype).some(module.memory_size, generator)
+    train_leave_one_out(learner, table, kept, judged, generator)
+    for own, learned in zip(module.parameters(), learner.parameters(), strict=True):
+        own.copy_(learned)
+
+
 def train_leave_one_out(
     module: "RetrievalTranslator",
     table: Table,

@@ -27,9 +27,13 @@ class Table:
     def pick(self, rows: Tensor) -> "Table":
         return Table(*(part[rows] for part in vars(self).values()))
 
+    def to(self, dtype: torch.dtype) -> "Table":
+        """Returns the same numbers in this precision."""
+        return replace(self, x=self.x.to(dtype), y=self.y.to(dtype), weight=self.weight.to(dtype))
+
     def wide(self) -> "Table":
         """Returns the same numbers in the widest precision that the device has."""
-        return replace(self, x=wide(self.x), y=wide(self.y), weight=wide(self.weight))
+        return self.to(wide(self.x[:0]).dtype)
 
     def there(self, steps: int) -> Tensor:
         """Returns ``(n, steps)``: which of an example's target steps exist."""

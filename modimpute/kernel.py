@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,9 @@ class KernelTranslator(Remembering):
     which the sum is taken, but all are fitted (Nyström). The memory takes ``memory_size``
     times the number of features and, per subset, of answers; the third term is kept as one
     matrix of features and answers. A fit solves one system of the size of the memory per
-    subset, in double precision, and one of ``batch_size`` examples per step.
+    subset, in double precision, and one of ``batch_size`` examples per step. The coefficients
+    are large and cancel out: in ``bfloat16`` the error may be twice as large. Rather leave the
+    module in ``float32``; autocast does.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion.
@@ -168,7 +171,8 @@ class KernelTranslator(Remembering):
         memory, rows = self._masked(self.memory, number), x.flatten(0, 1)
         dtype = torch.promote_types(x.dtype, torch.float32)
         product = self.mixture.curved(rows.to(dtype), memory.to(dtype), self.spread[number])
-        y: Tensor = product.to(x.dtype) @ self.coefficients[number]
+        # Coefficients are large and cancel out: half precision would round each product.
+        y: Tensor = (product @ self.coefficients[number].to(dtype)).to(x.dtype)
         y = y + rows @ self.slope[number] + self.offset[number]
         return y.view(x.shape[0], x.shape[1], self.examples.target_size)
 
@@ -223,8 +227,7 @@ class KernelTranslator(Remembering):
     def _wide(self, table: Table, number: int) -> Table:
         """Returns a subset's view of examples, in ``float32`` or wider."""
         dtype = torch.promote_types(table.x.dtype, torch.float32)
-        x, y, weight = self._masked(table.x, number), table.y, table.weight
-        return Table(x.to(dtype), y.to(dtype), weight.to(dtype), table.has, table.owner)
+        return replace(table, x=self._masked(table.x, number)).to(dtype)
 
     def _wide_mixture(self) -> Mixture:
         """Returns a copy of the kernel in ``float32`` or wider."""

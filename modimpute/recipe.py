@@ -103,7 +103,7 @@ def fit_ensemble(
 
     Shape:
         - sources: mapping of names to :math:`(B, L_m, D_m)`, any floating dtype
-        - target: :math:`(B, L, D)`, floating; its dtype and device are those of the ensemble
+        - target: :math:`(B, L, D)`, floating, as the ensemble (learned in ``float32`` or wider)
         - valid: mapping of names to :math:`(B, L_m)`, bool
         - target_valid: :math:`(B, L)`, bool
         - validation: :math:`(B)`, bool
@@ -144,11 +144,13 @@ def fit_ensemble(
             donors = donors or default_donors(data.sources, data.target, aligned)
         if tolerance is None:
             tolerance = default_tolerance(donors, own)
-        place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}
+        place: dict[str, Any] = {"device": target.device, "dtype": data.target.dtype}
         options = {"combination": "weights", "donors": donors, **place}
         ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)
+        if half := data.target.dtype != target.dtype:
+            ensemble.to(data.target.dtype)  # your own members, too
         _fit_all(ensemble.eval(), data, validation, groups, tolerance, seed, progress)
-        return ensemble.eval()
+        return (ensemble.to(target.dtype) if half else ensemble).eval()
 
 
 def _fit_all(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from modimpute._checks import check_sizes
 from modimpute._keys import Keys
-from modimpute._leave_one_out import start, train_leave_one_out
+from modimpute._leave_one_out import learn
 from modimpute._reading import Given, check_index
 from modimpute._remembering import Remembering
 from modimpute._table import Table
@@ -224,12 +224,8 @@ class RetrievalTranslator(Remembering):
         return y.flatten(1) + self.correction(away)  # type: ignore[no-any-return]
 
     def _choose(self, table: Table, held: Table | None, generator: torch.Generator) -> None:
-        if len(table) < 2:
-            return
-        kept = table.some(self.memory_size, generator)
-        start(self, kept.x, generator.initial_seed())
-        held = held.some(self.memory_size, generator) if held is not None and len(held) else None
-        train_leave_one_out(self, table, kept, held, generator)
+        if len(table) >= 2:
+            learn(self, table, held, generator)
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
         kept = table.some(self.memory_size, generator)

@@ -556,6 +556,27 @@ MUTANTS = [
         "tests/test_memory.py",
     ),
     Mutant(
+        "memory: retrieval learns in half precision",
+        "_leave_one_out.py",
+        "dtype = torch.promote_types(table.x.dtype, torch.float32)",
+        "dtype = table.x.dtype",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "kernel: half precision rounds each product",
+        "kernel.py",
+        "(product @ self.coefficients[number].to(dtype)).to(x.dtype)",
+        "product.to(x.dtype) @ self.coefficients[number]",
+        "tests/test_memory.py",
+    ),
+    Mutant(
+        "recipe: half precision is fitted as it is",
+        "_data.py",
+        "dtype = torch.promote_types(target.dtype, torch.float32)",
+        "dtype = target.dtype",
+        "tests/test_recipe.py::test_half_precision_is_fitted_in_single",
+    ),
+    Mutant(
         "memory: rows without the source are read",
         "retrieval.py",
         "lacks = [~available.select(-1, column) for column in self._columns(number)]",

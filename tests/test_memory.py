@@ -201,6 +201,29 @@ def test_small_differences_of_features_that_are_alike_are_heard(kind, steps):
     assert (member(test) - answer).square().mean() < (1e-6 if steps == 200 else 1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["linear", "kernel", "projected", "retrieval"])
+def test_half_precision_learns_what_single_precision_learns(kind, dtype):
+    x, y = make_data(80)
+    held = torch.arange(80) % 4 == 0
+    make = {
+        "linear": LinearTranslator,
+        "kernel": partial(KernelTranslator, memory_size=80, steps=50),
+        "projected": partial(KernelTranslator, memory_size=80, steps=50, key_dim=4),
+        "retrieval": partial(RetrievalTranslator, memory_size=80, steps=50),
+    }[kind]
+    errors = []
+    for some in (torch.float32, dtype):
+        given, target = {name: z.to(some) for name, z in x.items()}, y.to(some)
+        member = make(DIMS, y.shape[-1], dtype=some).fit(given, target, validation=held)
+        said = member(given)
+        assert said.dtype == some
+        errors.append((said - y)[held].square().mean().item())
+    assert errors[0] < 0.8 * y[held].var().item()
+    # What bfloat16 rounds are a kernel's coefficients, which are large and cancel out.
+    assert errors[1] < (1.5 if dtype == torch.bfloat16 else 1.1) * errors[0]
+
+
 def test_what_is_far_off_is_learned_without_a_warning():
     # Single precision fails from the first step: torch warns of a schedule that is ahead.
     x = torch.randn(60, 1, 4, generator=torch.Generator().manual_seed(0))

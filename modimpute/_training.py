@@ -14,7 +14,7 @@ from modimpute.consistency import consistency_loss
 
 EPOCHS = 16  # at least
 STEPS, LONG = 1500, 16  # at least, the fewer the longer sequences are than this
-BATCH = 128
+BATCH, READ = 128, 5120  # samples, and steps, of a batch at most
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
 MANY = 5000  # samples, from which on noise and dropout only hold a network back
@@ -47,7 +47,8 @@ def train(
         return consistency_loss(guess / scale, part.target / scale, valid=part.there)
 
     longest = max(x.shape[1] for x in (data.target, *data.sources.values()))
-    steps = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), EPOCHS * len(rows) // BATCH)
+    batch = max(1, min(BATCH, READ // longest))
+    steps = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), EPOCHS * len(rows) // batch)
     every = max(1, steps // EVALUATIONS)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
 
@@ -58,7 +59,7 @@ def train(
     average = [p.detach().clone() for p in parameters]
     best, least, since, kept_step = copy.deepcopy(average), math.inf, 0, 0
     for step in range(1, steps + 1):
-        some = torch.randperm(len(fitted), generator=generator)[:BATCH].to(device)
+        some = torch.randperm(len(fitted), generator=generator)[:batch].to(device)
         module.train()
         optimizer.zero_grad()
         with torch.enable_grad():

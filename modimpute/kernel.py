@@ -17,6 +17,7 @@ __all__ = ["KernelTranslator"]
 
 CHOOSE = 1000  # examples by which the penalty is chosen at most
 SPREAD = 512  # examples by which a subset's distances are measured
+WINDOWS = 16384  # that are fitted at most: neighbours say nearly the same
 
 
 class Choice(NamedTuple):
@@ -49,12 +50,13 @@ class KernelTranslator(Remembering):
     median's share of that of all sources.
 
     If there are more examples than ``memory_size``, the memory is a random part of them, on
-    which the sum is taken, but all are fitted (Nyström). The memory takes ``memory_size``
-    times the number of features and, per subset, of answers; the third term is kept as one
-    matrix of features and answers. A fit solves one system of the size of the memory per
-    subset, in double precision, and one of ``batch_size`` examples per step. The coefficients
-    may be large and cancel out: kept in ``bfloat16`` they are rounded, and the error can be
-    several times as large. Rather leave the module in ``float32``; autocast does.
+    which the sum is taken, but all are fitted (Nyström); of windows, 16,384 at most or
+    ``memory_size``. The memory takes ``memory_size`` times the number of features and, per
+    subset, of answers; the third term is kept as one matrix of features and answers. A fit
+    solves one system of the size of the memory per subset, in double precision, and one of
+    ``batch_size`` examples per step. The coefficients may be large and cancel out: kept in
+    ``bfloat16`` they are rounded, and the error can be several times as large. Rather leave the
+    module in ``float32``; autocast does.
 
     Before :meth:`fit` the answer is zero. A sample with no valid source step is answered with
     zeros: no opinion.
@@ -206,6 +208,8 @@ class KernelTranslator(Remembering):
         self.typical.copy_(torch.stack([choice.typical for choice in choices]).log().mean().exp())
 
     def _remember(self, table: Table, generator: torch.Generator) -> None:
+        if self.window is not None:
+            table = table.some(max(WINDOWS, self.memory_size), generator)
         kept = table.some(self.memory_size, generator)
         self.memory.zero_()
         self.memory[: len(kept)] = kept.x

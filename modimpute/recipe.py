@@ -12,7 +12,6 @@ from modimpute._data import Data, check_rows, checked
 from modimpute._defaults import LONG, default_donors, default_tolerance, default_translators
 from modimpute._evidence import units_of
 from modimpute._held_out import HeldOut
-from modimpute._members import Member
 from modimpute._training import train
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
@@ -164,6 +163,7 @@ def _fit_all(
 ) -> None:
     check_rows("validation", validation, torch.bool, data.target)
     check_rows("groups", groups, torch.int64, data.target)
+    parts = {member.name: data.of(member) for member in ensemble._members}
     rows = data.there.any(-1).nonzero().squeeze(-1)
     folds = _folds(rows, data.target, validation, groups, seed)
     fresh = {name: copy.deepcopy(m.state_dict()) for name, m in ensemble.translators.items()}
@@ -177,14 +177,14 @@ def _fit_all(
                 advance(member.name)
                 module = ensemble.translators[member.name]
                 module.load_state_dict(fresh[member.name])
-                steps[member.name] = _fit(module, member, data, held, seed + number)
+                steps[member.name] = _fit(module, parts[member.name], held, seed + number)
                 if isinstance(module, KernelTranslator) and len(folds) > 1:
                     choices[member.name].append(module._choice())
             found.add(ensemble, data, held, seed)
         found.choose(ensemble, data, tolerance, seed)
         for member in ensemble._members:
             advance(member.name)
-            module, own = ensemble.translators[member.name], data.of(member)
+            module, own = ensemble.translators[member.name], parts[member.name]
             if isinstance(module, KernelTranslator) and member.name in choices:
                 # What one fold of few samples chose is a matter of luck.
                 module._average(choices[member.name])
@@ -197,16 +197,16 @@ def _fit_all(
                 train(module, own, rows, rows[:0], seed, stop=steps[member.name])
 
 
-def _fit(module: nn.Module, member: Member, data: Data, held: Tensor, seed: int) -> int:
+def _fit(module: nn.Module, own: Data, held: Tensor, seed: int) -> int:
     """Fits to what is not held out, and returns how many training steps were best."""
-    own, there = data.of(member), data.there.any(-1)
+    there = own.there.any(-1)
     if not isinstance(module, Fitted):
         kept = (there & ~held).nonzero().squeeze(-1)
         return train(module, own, kept, held.nonzero().squeeze(-1), seed)
     rows = there.nonzero().squeeze(-1)
     own = own.pick(rows)
     options = {"valid": own.read_valid, "target_valid": own.there, "seed": seed}
-    if not data.alike:
+    if not own.alike:
         options["standardize_target"] = False
     module.fit(own.read, own.target, validation=held[rows], **options)
     return 0

@@ -626,6 +626,27 @@ MUTANTS = [
         "tests/test_memory.py",
     ),
     Mutant(
+        "memory: all windows are fitted",
+        "kernel.py",
+        "table = table.some(max(WINDOWS, self.memory_size), generator)",
+        "pass",
+        "tests/test_memory.py -k windows_some",
+    ),
+    Mutant(
+        "memory: fewer windows are fitted than are kept",
+        "kernel.py",
+        "max(WINDOWS, self.memory_size)",
+        "WINDOWS",
+        "tests/test_memory.py -k windows_some",
+    ),
+    Mutant(
+        "recipe: batches are as large however long the sequences are",
+        "_training.py",
+        "max(1, min(BATCH, READ // longest))",
+        "BATCH",
+        "tests/test_recipe.py -k batches",
+    ),
+    Mutant(
         "memory: windows of one sample tell each other",
         "_kernel_learning.py",
         "own = inverse * (owner.unsqueeze(-1) == owner)",

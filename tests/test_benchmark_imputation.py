@@ -568,6 +568,24 @@ class TestPrepare:
             [[8], [9]],
         ]
 
+    def test_a_watch_is_cut_into_pieces_by_people(self, tmp_path):
+        lengths = [260 + 5 * i for i in range(20)]  # two pieces each
+        recorded = {
+            "X": [np.full((n, 6), i) + np.arange(6) / 10 for i, n in enumerate(lengths)],
+            "y": np.arange(20) % 4,
+            "subject": np.arange(20) // 2 + 1,
+        }
+        np.save(tmp_path / "watch_dataset.npy", recorded, allow_pickle=True)
+        arrays = prepare.SETS["watch"](tmp_path)
+        people = {split: set(arrays[f"{split}_subject"]) for split in ("train", "valid", "test")}
+        assert [len(people[split]) for split in people] == [6, 1, 3]
+        assert set.union(*people.values()) == set(range(1, 11))
+        assert arrays["train_acc"].shape == arrays["train_gyro"].shape == (24, 128, 3)
+        number = arrays["test_acc"][:, 0, 0].astype(int)
+        assert (arrays["test_gyro"][:, 5] == np.float32(number[:, None] + [0.3, 0.4, 0.5])).all()
+        assert (arrays["test_labels"] == number % 4).all()
+        assert (arrays["test_subject"] == number // 2 + 1).all()
+
     def test_mice_are_split(self, tmp_path):
         for name, width in (("gene", 3), ("lipid", 2)):
             table = np.arange(10)[:, None] + 10 * np.arange(width)

@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save_model
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from modimpute import KernelTranslator, LinearTranslator, RetrievalTranslator
+from modimpute import KernelTranslator, LinearTranslator, RetrievalTranslator, kernel
 from modimpute._kernel_learning import FLOOR, left_out
 from modimpute._ridge import PENALTIES, Held, Ridge, complete, mean_error
 
@@ -176,6 +176,29 @@ def test_a_part_of_the_memory_does_almost_as_well():
     kept = {name: t[:20] for name, t in x.items()}
     alone = KernelTranslator(DIMS, 3, memory_size=20, dtype=torch.float64).fit(kept, y[:20])
     assert few < 0.5 * (alone(test) - answer).square().mean().item()
+
+
+def test_of_windows_some_are_fitted(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 30, 2, generator=g, dtype=torch.float64)
+    y = torch.roll(x, 1, 1)[..., :1]
+    fitted, solve = [], kernel.solve
+    monkeypatch.setattr(kernel, "WINDOWS", 150)
+
+    def noted(mixture, rows, basis, spread):
+        fitted.append((len(rows), len(basis)))
+        return solve(mixture, rows, basis, spread)
+
+    monkeypatch.setattr(kernel, "solve", noted)
+    options = {"steps": 0, "dtype": torch.float64}
+    for size in (50, 200, 600):
+        translator = KernelTranslator(2, 1, window=1, memory_size=size, **options)
+        translator.fit(x, y)
+        assert (translator(x) - y)[:, 1:].square().mean() < 0.2 * y.var()
+    whole = KernelTranslator(60, 30, memory_size=5, **options)
+    whole.fit(x.reshape(20, 1, 60), y.reshape(20, 1, 30))
+    # All that are kept, and all that are no windows.
+    assert fitted == [(150, 50), (200, 200), (600, 600), (20, 5)]
 
 
 def spectra(size, seed):

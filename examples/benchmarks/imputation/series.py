@@ -1,6 +1,6 @@
-"""Series and spectra of aeon and sktime, cut into halves."""
+"""Series and spectra of aeon, sktime and seglearn, cut into two modalities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ SERIES = {
     "osuleaf": Series("OSULeaf", vectors=True),
     "tecator": Series("Tecator", ("low", "high"), "sktime", vectors=True),
 }
+
+STEPS = 128  # of a watch, 2.56 s
+SUBJECTS = {"test": 3, "valid": 1}  # of ten; the others train
 
 
 def read(text: str) -> tuple[list[np.ndarray], list[str]]:
@@ -62,4 +65,22 @@ def series(name: str, texts: Mapping[str, str]) -> dict[str, np.ndarray]:
             arrays[f"{split}_labels"] = np.array(labels, dtype=np.float32)
         else:
             arrays[f"{split}_labels"] = np.array([classes.index(label) for label in labels])
+    return arrays
+
+
+def watch(
+    recordings: Sequence[np.ndarray], labels: np.ndarray, subjects: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Acceleration and rotation, three axes each, in pieces; people are split with a seed."""
+    pieces = [r[: len(r) // STEPS * STEPS].reshape(-1, STEPS, 6) for r in recordings]
+    of = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
+    x, labels, subjects = np.concatenate(pieces).astype(np.float32), labels[of], subjects[of]
+    people = np.random.default_rng(0).permutation(np.unique(subjects))
+    first = np.cumsum(list(SUBJECTS.values()))
+    arrays = {}
+    for split, some in zip((*SUBJECTS, "train"), np.split(people, first), strict=True):
+        here = np.isin(subjects, some)
+        arrays[f"{split}_acc"], arrays[f"{split}_gyro"] = x[here, :, :3], x[here, :, 3:]
+        arrays[f"{split}_labels"] = labels[here].astype(np.int64)
+        arrays[f"{split}_subject"] = subjects[here].astype(np.int32)
     return arrays

@@ -616,6 +616,12 @@ class TestPrepare:
         bad.write_bytes(prepare.pickle.dumps(print))
         with pytest.raises(prepare.pickle.UnpicklingError, match=r"however: builtins\.print"):
             prepare._plain(bad)
+        good.write_bytes(prepare.pickle.dumps(np.arange(300, dtype=float), protocol=2))
+        assert b"_codecs" in good.read_bytes()  # as the files of old versions
+        assert (prepare._plain(good) == np.arange(300)).all()
+        bad.write_bytes(good.read_bytes().replace(b"latin1", b"base64"))
+        with pytest.raises(prepare.pickle.UnpicklingError, match="latin1, however: 'base64'"):
+            prepare._plain(bad)
 
     @pytest.mark.parametrize("name", prepare.TABLES)
     def test_tables_hold_each_row_once(self, name, tmp_path):

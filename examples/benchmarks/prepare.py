@@ -23,7 +23,6 @@ named train_MODALITY, valid_MODALITY, test_MODALITY and so on.
 """
 
 import argparse
-import codecs
 import csv
 import os
 import pickle
@@ -235,10 +234,16 @@ class _Plain(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) == ("_codecs", "encode"):  # how old pickles keep bytes
-            return codecs.encode
+            return _latin1
         if module.split(".")[0] != "numpy" or name not in self.allowed:
             raise pickle.UnpicklingError(f"only numbers are read, however: {module}.{name}")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"bytes must be kept as latin1, however: {encoding!r}")
+    return text.encode("latin1")
 
 
 def _plain(path: Path):

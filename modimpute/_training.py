@@ -13,7 +13,8 @@ from modimpute._evidence import moments
 from modimpute.consistency import consistency_loss
 
 EPOCHS = 16  # at least
-STEPS, LONG = 1500, 16  # at least, the fewer the longer sequences are than this
+STEPS, LONG = 1500, 16  # at least, fewer of sequences longer than this...
+SEEN = 48  # ...but not before each was seen so often
 BATCH, READ = 128, 5120  # samples, and steps, of a batch at most
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
@@ -48,7 +49,8 @@ def train(
 
     longest = max(x.shape[1] for x in (data.target, *data.sources.values()))
     batch = max(1, min(BATCH, READ // longest))
-    steps = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), EPOCHS * len(rows) // batch)
+    fewer = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), SEEN * len(rows) // batch)
+    steps = max(min(STEPS, fewer), EPOCHS * len(rows) // batch)
     every = max(1, steps // EVALUATIONS)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
 

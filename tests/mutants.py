@@ -647,6 +647,20 @@ MUTANTS = [
         "tests/test_recipe.py -k batches",
     ),
     Mutant(
+        "recipe: long sequences are spared steps before they were seen often",
+        "_training.py",
+        ", SEEN * len(rows) // batch)",
+        ", 0)",
+        "tests/test_recipe.py -k seen_often",
+    ),
+    Mutant(
+        "recipe: sequences that are seen often are not spared steps",
+        "_training.py",
+        "max(min(STEPS, fewer),",
+        "max(fewer,",
+        "tests/test_recipe.py -k seen_often",
+    ),
+    Mutant(
         "memory: windows of one sample tell each other",
         "_kernel_learning.py",
         "own = inverse * (owner.unsqueeze(-1) == owner)",

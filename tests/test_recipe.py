@@ -284,6 +284,26 @@ def test_batches_of_long_sequences_are_small(monkeypatch):
     assert count == {(20, 2): 16, (4, 10): 80, (1, 50): 320}
 
 
+def test_long_sequences_are_seen_often_before_steps_are_spared(monkeypatch):
+    from modimpute import _training
+    from modimpute._data import checked
+
+    for name, value in {"STEPS": 100, "LONG": 1, "READ": 160}.items():
+        monkeypatch.setattr(_training, name, value)
+    count = {}
+    for size in (4, 20, 40, 80):
+        seen = []
+        member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
+        member.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(len(args[0])))
+        x = torch.randn(size, 16, 3)
+        data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
+        _training.train(member, data, torch.arange(size), torch.arange(0), 0, stop=1000)
+        count[size] = len(seen)
+    # In batches of ten: a quarter of the steps, as sequences are long; 48 epochs, and 100 steps;
+    # 100 steps; 16 epochs.
+    assert count == {4: 25, 20: 96, 40: 100, 80: 128}
+
+
 def test_recipe_never_reads_what_is_missing():
     x, y = make_data()
     g = torch.Generator().manual_seed(2)

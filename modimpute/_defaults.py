@@ -17,7 +17,7 @@ WIDE = 16384  # features of the sources, and of the target, up to which a sample
 LEARNED = 4096  # up to which a kernel learns their scales (in so many steps), and donors compare
 STEPS = 200
 LONG = 16  # steps from which windows are read, and up to which steps have places of their own
-WIDTH = 64  # of the transformers
+WIDTH, ENOUGH = 64, 5000  # of the transformers; twice as wide for so many vectors
 TOWARDS, AWAY = 0.0025, 0.01  # tolerances: for donors, and for distance from the mean
 KEYS, NOISE = 64, 0.3  # of the projected kernel
 
@@ -47,10 +47,10 @@ def default_translators(
             dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
         )
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
-    members["transformer"] = _transformer(dims, target, aligned, place)
+    members["transformer"] = _transformer(sources, target, aligned, place)
     if not windows and max(length, *lengths.values()) > 1:
         # Where steps are compared, two networks disagree enough to be worth their time.
-        members["second transformer"] = _transformer(dims, target, aligned, place)
+        members["second transformer"] = _transformer(sources, target, aligned, place)
     return members
 
 
@@ -82,19 +82,21 @@ def default_tolerance(donors: DonorMatching | None, own: bool) -> float:
 
 
 def _transformer(
-    dims: Mapping[str, int], target: Tensor, aligned: bool, place: Mapping[str, Any]
+    sources: Mapping[str, Tensor], target: Tensor, aligned: bool, place: Mapping[str, Any]
 ) -> TranslatorEnsemble:
     """The paper's ensemble, itself a member: it reads all sources."""
     size, length, dim = target.shape
+    vectors = max(length, *(x.shape[1] for x in sources.values())) == 1
+    width = 2 * WIDTH if vectors and size >= ENOUGH else WIDTH
     options: dict[str, Any] = {
-        "feedforward_dim": 2 * WIDTH,
+        "feedforward_dim": 2 * width,
         "dropout": 0.1 if size < MANY else 0.0,
         "num_places": length if 1 < length <= LONG else 0,
     }
     translators = {
         name: ModalityTranslator(
-            source_dim, WIDTH, num_layers=1, aligned=aligned, **options, **place
+            x.shape[-1], width, num_layers=1, aligned=aligned, **options, **place
         )
-        for name, source_dim in dims.items()
+        for name, x in sources.items()
     }
     return TranslatorEnsemble(translators, dim, num_layers=2, **options, **place)

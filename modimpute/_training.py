@@ -12,13 +12,12 @@ from modimpute._data import Data
 from modimpute._evidence import moments
 from modimpute.consistency import consistency_loss
 
-EPOCHS = 16  # at least
-STEPS, LONG = 1500, 16  # at least, fewer of sequences longer than this...
-SEEN = 48  # ...but not before each was seen so often
+STEPS, MOST, LONG = 1500, 6000, 16  # fewer of sequences that are longer than the last
+SEEN, EPOCHS = 90, 16  # epochs: up to so many steps, and at least
 BATCH, READ = 128, 5120  # samples, and steps, of a batch at most
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8
-MANY = 5000  # samples, from which on noise and dropout only hold a network back
+MANY = 50_000  # samples, from which on noise and dropout only hold a network back
 NOISE = 0.2  # of a feature's deviation
 AVERAGING = 0.99
 
@@ -49,8 +48,9 @@ def train(
 
     longest = max(x.shape[1] for x in (data.target, *data.sources.values()))
     batch = max(1, min(BATCH, READ // longest))
-    fewer = max(int(STEPS / max(1.0, longest / LONG) ** 0.5), SEEN * len(rows) // batch)
-    steps = max(min(STEPS, fewer), EPOCHS * len(rows) // batch)
+    shorter = min(1.0, LONG / longest) ** 0.5
+    seen = min(MOST * shorter, SEEN * len(rows) / batch)
+    steps = int(max(STEPS * shorter, seen, EPOCHS * len(rows) / batch))
     every = max(1, steps // EVALUATIONS)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
 

@@ -268,8 +268,8 @@ def test_batches_of_long_sequences_are_small(monkeypatch):
     from modimpute import _training
     from modimpute._data import checked
 
-    monkeypatch.setattr(_training, "STEPS", 8)
-    monkeypatch.setattr(_training, "READ", 40)
+    for name, value in {"STEPS": 8, "SEEN": 0, "READ": 40}.items():
+        monkeypatch.setattr(_training, name, value)
     rows, count = torch.arange(20), {}
     for length in (2, 10, 50):
         seen = []
@@ -284,14 +284,15 @@ def test_batches_of_long_sequences_are_small(monkeypatch):
     assert count == {(20, 2): 16, (4, 10): 80, (1, 50): 320}
 
 
-def test_long_sequences_are_seen_often_before_steps_are_spared(monkeypatch):
+def test_more_samples_are_trained_for_more_steps_and_long_ones_for_fewer(monkeypatch):
     from modimpute import _training
     from modimpute._data import checked
 
-    for name, value in {"STEPS": 100, "LONG": 1, "READ": 160}.items():
+    settings = {"STEPS": 100, "MOST": 600, "LONG": 1, "SEEN": 24, "READ": 160}
+    for name, value in settings.items():
         monkeypatch.setattr(_training, name, value)
     count = {}
-    for size in (4, 20, 40, 80):
+    for size in (4, 20, 80, 100):
         seen = []
         member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
         member.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(len(args[0])))
@@ -299,9 +300,9 @@ def test_long_sequences_are_seen_often_before_steps_are_spared(monkeypatch):
         data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
         _training.train(member, data, torch.arange(size), torch.arange(0), 0, stop=1000)
         count[size] = len(seen)
-    # In batches of ten: a quarter of the steps, as sequences are long; 48 epochs, and 100 steps;
-    # 100 steps; 16 epochs.
-    assert count == {4: 25, 20: 96, 40: 100, 80: 128}
+    # In batches of ten: at least a quarter of 100, as sequences are long; 24 epochs; a quarter
+    # of 600 at most; 16 epochs.
+    assert count == {4: 25, 20: 48, 80: 150, 100: 160}
 
 
 def test_recipe_never_reads_what_is_missing():
@@ -526,6 +527,20 @@ def test_many_samples_are_learned_without_noise_and_dropout(monkeypatch):
         fit_ensemble(x, y, translators={"network": network})
         assert bool(seen) == (many == 101)
         seen.clear()
+
+
+def test_networks_of_many_vectors_are_wider(monkeypatch):
+    from modimpute import _defaults
+
+    monkeypatch.setattr(_defaults, "ENOUGH", 30)
+    wide = {}
+    for size, lengths in ((29, (1, 1)), (30, (1, 1)), (30, (1, 2)), (30, (2, 1))):
+        x = {name: torch.randn(size, n, 3) for name, n in zip(DIMS, lengths, strict=True)}
+        members = _defaults.default_translators(x, torch.randn(size, 1, 2), False)
+        network = members["transformer"]
+        wide[size, lengths] = network.transformer.blocks[0].feedforward_out.in_features
+        assert all(t.target_dim == wide[size, lengths] // 2 for t in network.translators.values())
+    assert wide == {(29, (1, 1)): 128, (30, (1, 1)): 256, (30, (1, 2)): 128, (30, (2, 1)): 128}
 
 
 def test_default_members_of_unaligned_sequences(monkeypatch):

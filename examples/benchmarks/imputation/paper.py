@@ -11,7 +11,8 @@ WIDTH = 64
 PLACES = 16  # of sequences not longer than this, each step has a vector of its own
 NOISE = 0.2  # in what is read, not in what is to be said
 CHUNK = 1024  # samples at once
-STEPS, EPOCHS = 1500, 8  # at least
+STEPS, MOST = 1500, 6000  # at least; at most, for the sake of many samples
+SEEN, EPOCHS = 90, 8  # epochs: up to so many steps, and at least
 BATCH = 128
 
 
@@ -57,7 +58,8 @@ class Ensemble:
             filled = {target: self._fill(model, validation, target)}
             return mean_error(filled, validation).item()
 
-        steps = max(STEPS, EPOCHS * len(part) // BATCH)
+        seen = min(MOST, SEEN * len(part) // BATCH)
+        steps = max(STEPS, seen, EPOCHS * len(part) // BATCH)
         options = {"learning_rate": 3e-3, "weight_decay": 0.05, "batch_size": BATCH}
         train(model, len(part), loss, error, steps=steps, **options)
         return model

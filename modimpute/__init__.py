@@ -2,6 +2,7 @@
 
 from modimpute.batching import collate_modalities, valid_from_lengths
 from modimpute.consistency import ConsistencyLoss, consistency_loss
+from modimpute.default import default_ensemble
 from modimpute.donor import DonorMatching
 from modimpute.dropout import ModalityDropout
 from modimpute.ensemble import TranslatorEnsemble
@@ -35,6 +36,7 @@ __all__ = [
     "TranslatorEnsemble",
     "collate_modalities",
     "consistency_loss",
+    "default_ensemble",
     "drop_at_rate",
     "drop_blocks",
     "drop_frames",

@@ -1,9 +1,9 @@
-"""The members that the recipe fits unless it is given others: the same for all data."""
+"""The members and donors of the default ensemble: the same for all data."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from modimpute._training import MANY
 from modimpute.donor import DonorMatching
@@ -21,14 +21,19 @@ WIDTH, ENOUGH = 64, 5000  # of the transformers; twice as wide for so many vecto
 TOWARDS, AWAY = 0.0025, 0.01  # tolerances: for donors, and for distance from the mean
 KEYS, NOISE = 64, 0.3  # of the projected kernel
 
+Shape = tuple[int, int]  # steps, features
+
 
 def default_translators(
-    sources: Mapping[str, Tensor], target: Tensor, aligned: bool
+    sources: Mapping[str, Shape],
+    target: Shape,
+    size: int,
+    aligned: bool,
+    place: Mapping[str, Any],
 ) -> dict[str, nn.Module]:
-    dims = {name: x.shape[-1] for name, x in sources.items()}
-    lengths = {name: x.shape[1] for name, x in sources.items()}
-    size, length, dim = target.shape
-    place: dict[str, Any] = {"device": target.device, "dtype": target.dtype}
+    dims = {name: shape[1] for name, shape in sources.items()}
+    lengths = {name: shape[0] for name, shape in sources.items()}
+    length, dim = target
     whole = {"source_places": lengths, "target_places": length, "aligned": aligned, **place}
     windows = aligned and length >= LONG
     members: dict[str, nn.Module] = {}
@@ -47,30 +52,33 @@ def default_translators(
             dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
         )
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
-    members["transformer"] = _transformer(sources, target, aligned, place)
+    members["transformer"] = _transformer(sources, target, size, aligned, place)
     if not windows and max(length, *lengths.values()) > 1:
         # Where steps are compared, two networks disagree enough to be worth their time.
-        members["second transformer"] = _transformer(sources, target, aligned, place)
+        members["second transformer"] = _transformer(sources, target, size, aligned, place)
     return members
 
 
 def default_donors(
-    sources: Mapping[str, Tensor], target: Tensor, aligned: bool
+    sources: Mapping[str, Shape],
+    target: Shape,
+    size: int,
+    aligned: bool,
+    place: Mapping[str, Any],
 ) -> DonorMatching | None:
     """Whole samples are donors: no long ones, of which no two are alike."""
-    size, length, dim = target.shape
+    length, dim = target
     if length >= LONG or length * dim > WIDE:
         return None
-    few = sum(x.shape[1] * x.shape[2] for x in sources.values()) <= LEARNED
+    few = sum(length * dim for length, dim in sources.values()) <= LEARNED
     return DonorMatching(
         dim,
-        source_dims={name: x.shape[-1] for name, x in sources.items()} if few else None,
-        source_places={name: x.shape[1] for name, x in sources.items()} if few else 1,
+        source_dims={name: shape[1] for name, shape in sources.items()} if few else None,
+        source_places={name: shape[0] for name, shape in sources.items()} if few else 1,
         memory_size=min(size, MEMORY),
         target_places=length,
         aligned=aligned,
-        device=target.device,
-        dtype=target.dtype,
+        **place,
     )
 
 
@@ -82,21 +90,24 @@ def default_tolerance(donors: DonorMatching | None, own: bool) -> float:
 
 
 def _transformer(
-    sources: Mapping[str, Tensor], target: Tensor, aligned: bool, place: Mapping[str, Any]
+    sources: Mapping[str, Shape],
+    target: Shape,
+    size: int,
+    aligned: bool,
+    place: Mapping[str, Any],
 ) -> TranslatorEnsemble:
     """The paper's ensemble, itself a member: it reads all sources."""
-    size, length, dim = target.shape
-    vectors = max(length, *(x.shape[1] for x in sources.values())) == 1
+    length, dim = target
+    vectors = max(length, *(shape[0] for shape in sources.values())) == 1
     width = 2 * WIDTH if vectors and size >= ENOUGH else WIDTH
     options: dict[str, Any] = {
         "feedforward_dim": 2 * width,
         "dropout": 0.1 if size < MANY else 0.0,
         "num_places": length if 1 < length <= LONG else 0,
+        **place,
     }
     translators = {
-        name: ModalityTranslator(
-            x.shape[-1], width, num_layers=1, aligned=aligned, **options, **place
-        )
-        for name, x in sources.items()
+        name: ModalityTranslator(source_dim, width, num_layers=1, aligned=aligned, **options)
+        for name, (_, source_dim) in sources.items()
     }
-    return TranslatorEnsemble(translators, dim, num_layers=2, **options, **place)
+    return TranslatorEnsemble(translators, dim, num_layers=2, **options)

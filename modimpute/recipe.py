@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from modimpute._data import Data, check_rows, checked
-from modimpute._defaults import LONG, default_donors, default_tolerance, default_translators
+from modimpute._defaults import LONG, default_tolerance
 from modimpute._evidence import units_of
 from modimpute._held_out import HeldOut
 from modimpute._training import train
+from modimpute.default import default_ensemble
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
 from modimpute.kernel import Choice, KernelTranslator
@@ -135,17 +136,16 @@ def fit_ensemble(
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
         data = checked(sources, target, valid, target_valid, standardize_target)
-        if aligned is None:
-            aligned = all(x.shape[1] == target.shape[1] for x in sources.values())
-        own = translators is not None
+        options: dict[str, Any] = {"donors": donors, "device": target.device}
+        options["dtype"] = data.target.dtype
         if translators is None:
-            translators = default_translators(data.sources, data.target, aligned)
-            donors = donors or default_donors(data.sources, data.target, aligned)
+            shapes, shape = {n: x.shape[1:] for n, x in sources.items()}, target.shape[1:]
+            ensemble = default_ensemble(shapes, shape, len(target), aligned=aligned, **options)
+        else:
+            options["combination"] = "weights"
+            ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)
         if tolerance is None:
-            tolerance = default_tolerance(donors, own)
-        place: dict[str, Any] = {"device": target.device, "dtype": data.target.dtype}
-        options = {"combination": "weights", "donors": donors, **place}
-        ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)
+            tolerance = default_tolerance(ensemble.donors, translators is not None)
         if half := data.target.dtype != target.dtype:
             ensemble.to(data.target.dtype)  # your own members, too
         _fit_all(ensemble.eval(), data, validation, groups, tolerance, seed, progress)

@@ -860,6 +860,20 @@ MUTANTS = [
         "tests/test_recipe.py::test_answers_vary_as_much_more_as_the_tolerance_says",
     ),
     Mutant(
+        "default: donors of one's own are left out",
+        "default.py",
+        "donors or default_donors(*of)",
+        "default_donors(*of)",
+        "tests/test_recipe.py -k rebuilt",
+    ),
+    Mutant(
+        "default: steps belong together, whatever is said",
+        "default.py",
+        "    if aligned is None:\n        aligned",
+        "    if True:\n        aligned",
+        "tests/test_recipe.py -k rebuilt",
+    ),
+    Mutant(
         "inflation: members of one's own, too",
         "_defaults.py",
         "return 0.0 if own else AWAY",

@@ -1,6 +1,7 @@
 """The weights of an ensemble, and the recipe that fits members and weights."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from modimpute import (
     ModalityTranslator,
     RetrievalTranslator,
     TranslatorEnsemble,
+    default_ensemble,
     fit_ensemble,
 )
 from modimpute._evidence import Evidence, moments
@@ -522,7 +524,8 @@ def test_many_samples_are_learned_without_noise_and_dropout(monkeypatch):
     for many, rate in ((101, 0.1), (100, 0.0)):
         monkeypatch.setattr(_training, "MANY", many)
         monkeypatch.setattr(_defaults, "MANY", many)
-        network = _defaults.default_translators(x, y, True)["transformer"]
+        shapes = {name: (1, dim) for name, dim in DIMS.items()}
+        network = default_ensemble(shapes, (1, 2), len(y)).translators["transformer"]
         assert {block.dropout for block in network.transformer.blocks} == {rate}
         fit_ensemble(x, y, translators={"network": network})
         assert bool(seen) == (many == 101)
@@ -535,9 +538,8 @@ def test_networks_of_many_vectors_are_wider(monkeypatch):
     monkeypatch.setattr(_defaults, "ENOUGH", 30)
     wide = {}
     for size, lengths in ((29, (1, 1)), (30, (1, 1)), (30, (1, 2)), (30, (2, 1))):
-        x = {name: torch.randn(size, n, 3) for name, n in zip(DIMS, lengths, strict=True)}
-        members = _defaults.default_translators(x, torch.randn(size, 1, 2), False)
-        network = members["transformer"]
+        shapes = {name: (length, 3) for name, length in zip(DIMS, lengths, strict=True)}
+        network = default_ensemble(shapes, (1, 2), size).translators["transformer"]
         wide[size, lengths] = network.transformer.blocks[0].feedforward_out.in_features
         assert all(t.target_dim == wide[size, lengths] // 2 for t in network.translators.values())
     assert wide == {(29, (1, 1)): 128, (30, (1, 1)): 256, (30, (1, 2)): 128, (30, (2, 1)): 128}
@@ -554,6 +556,45 @@ def test_default_members_of_unaligned_sequences(monkeypatch):
     assert ensemble(x, target_length=3).shape == (20, 3, 4)
 
 
+SHAPES = [
+    ({"audio": (1, 3), "text": (1, 4)}, (1, 2), {}),
+    ({"text": (5, 4), "audio": (5, 3)}, (5, 2), {}),
+    ({"audio": (6, 3), "text": (2, 4)}, (3, 2), {}),
+    ({"audio": (20, 3), "text": (20, 4)}, (20, 2), {}),
+    ({"text": (17, 4)}, (20, 2), {"dtype": torch.bfloat16}),
+    ({"text": (20, 4)}, (20, 2), {"aligned": False}),
+    ({"text": (1, 4)}, (1, 2), {"donors": DonorMatching(2, memory_size=7)}),
+]
+
+
+@pytest.mark.parametrize(("shapes", "shape", "options"), SHAPES)
+def test_a_default_ensemble_is_rebuilt_without_the_samples(
+    shapes, shape, options, monkeypatch, tmp_path
+):
+    from modimpute import _defaults, _training
+
+    for module in (_defaults, _training):
+        monkeypatch.setattr(module, "STEPS", 5)
+    g = torch.Generator().manual_seed(0)
+    dtype = options.get("dtype", torch.float32)
+    x = {name: torch.randn(24, *size, generator=g).to(dtype) for name, size in shapes.items()}
+    y = torch.randn(24, *shape, generator=g).to(dtype)
+    y[0] = torch.nan  # has no target, and counts
+    there = torch.arange(24).unsqueeze(-1).expand(24, shape[0]) > 0
+    given = json.loads(json.dumps([shapes, shape, 24]))  # lists
+    blank = default_ensemble(*given, **copy.deepcopy(options)).eval()
+    own = {name: value for name, value in options.items() if name != "dtype"}
+    fitted = fit_ensemble(x, y, target_valid=there, **own)
+    lengths = {size[0] for size in (*shapes.values(), shape)}
+    assert fitted.aligned == own.get("aligned", len(lengths) == 1)
+    assert own.get("donors", fitted.donors) is fitted.donors
+    save_model(fitted, tmp_path / "model.safetensors")
+    load_model(blank, tmp_path / "model.safetensors")
+    exists = torch.ones(24, shape[0], dtype=torch.bool)
+    assert torch.equal(blank(x, target_valid=exists), fitted(x, target_valid=exists))
+    assert blank.weights == fitted.weights
+
+
 @pytest.mark.parametrize("case", WEIGHTED, ids=str)
 def test_an_ensemble_of_fitted_members_is_saved_whole(case, tmp_path):
     module, batch = built(case, torch.float32), case.batch()
@@ -562,6 +603,29 @@ def test_an_ensemble_of_fitted_members_is_saved_whole(case, tmp_path):
     load_model(twin, tmp_path / "model.safetensors")
     assert torch.equal(case.call(twin, batch), case.call(module, batch))
     assert twin.weights == module.weights
+
+
+def test_messages_of_the_default_ensemble():
+    good = {"text": (1, 4)}
+    cases = [
+        (
+            TypeError,
+            (good, 2, 9),
+            "target_shape must be two sizes, steps and features, however: 2",
+        ),
+        (
+            TypeError,
+            ({"text": (1, 2, 3)}, (1, 2), 9),
+            r"source_shapes\['text'\] must be two sizes",
+        ),
+        (ValueError, (good, (1, 0), 9), r"target_shape\[1\] must be at least 1, however: "),
+        (TypeError, (good, (1.0, 2), 9), r"target_shape\[0\] must be an int"),
+        (ValueError, (good, (1, 2), 0), "num_samples must be at least 1"),
+        (ValueError, ({}, (1, 2), 9), "source_shapes must hold at least 1 modality"),
+    ]
+    for kind, given, message in cases:
+        with pytest.raises(kind, match=message):
+            default_ensemble(*given)
 
 
 def test_messages():

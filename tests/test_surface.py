@@ -140,6 +140,10 @@ SIGNATURES = {
     "TranslatorEnsemble.weights": "property",
     "collate_modalities": "(samples, modality_dims, *, aligned=())",
     "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),
+    "default_ensemble": (
+        "(source_shapes, target_shape, num_samples, *, donors=None, aligned=None, device=None, "
+        "dtype=None)"
+    ),
     "drop_at_rate": "(modalities, rate, *, valid=None, seed=None, index=None)",
     "drop_blocks": "(modalities, rate, *, block_length, valid=None, seed=None, index=None)",
     "drop_frames": "(modalities, rate, *, valid=None, seed=None, index=None)",

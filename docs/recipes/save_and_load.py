@@ -20,6 +20,7 @@ from modimpute import (
     ModalityImputer,
     ModalityNormalizer,
     TranslatorEnsemble,
+    default_ensemble,
     fit_ensemble,
 )
 
@@ -109,7 +110,8 @@ else:
 # ---------------------
 #
 # What :func:`~modimpute.fit_ensemble` returns has training samples in its memory: they are in the
-# file, so share it only if you may share *them*. It is rebuilt with the same members.
+# file, so share it only if you may share *them*. It is rebuilt with the same members; those that
+# are fitted by default, by :func:`~modimpute.default_ensemble`.
 
 sources, target = {"text": torch.randn(300, 1, 8)}, torch.randn(300, 1, 8)
 target = target * 0.1 + sources["text"].flip(-1)
@@ -125,3 +127,14 @@ loaded = TranslatorEnsemble(members(), 8, combination="weights").eval()
 load_model(loaded, str(folder / "ensemble.safetensors"))
 assert torch.equal(loaded(sources), ensemble(sources))
 print("ensemble: the same answer, bit for bit;", loaded.weights["text",])
+
+sizes = {
+    "source_shapes": {"text": [1, 8]},
+    "target_shape": [1, 8],
+    "num_samples": 300,
+}
+default = default_ensemble(**sizes)  # what fit_ensemble(sources, target) fits
+save_model(default, str(folder / "default.safetensors"))
+(folder / "sizes.json").write_text(json.dumps(sizes))
+loaded = default_ensemble(**json.loads((folder / "sizes.json").read_text()))
+load_model(loaded, str(folder / "default.safetensors"))

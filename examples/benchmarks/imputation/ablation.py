@@ -26,9 +26,9 @@ from examples.benchmarks.imputation.parts import join
 from examples.benchmarks.imputation.report import write_json
 from examples.benchmarks.imputation.scoring import Scorer, error
 from examples.benchmarks.imputation.sets import SETS, found
-from modimpute import KernelTranslator, TranslatorEnsemble, fit_ensemble
+from modimpute import KernelTranslator, TranslatorEnsemble, default_ensemble, fit_ensemble
 from modimpute._data import Data
-from modimpute._defaults import default_donors, default_tolerance, default_translators
+from modimpute._defaults import default_tolerance
 from modimpute._evidence import Evidence
 from modimpute._held_out import TEMPERATURES, HeldOut
 
@@ -145,13 +145,15 @@ def ablate(data: DataSet, target: str, seed: int, scorer: Scorer) -> dict[str, d
         ensemble.weighing.donors_share.zero_()
         measure(DRAWN, ensemble)
     torch.manual_seed(seed)
-    members = default_translators(sources, part.modalities[target], ensemble.aligned)
+    shapes = {name: x.shape[1:] for name, x in sources.items()}
+    shape = part.modalities[target].shape[1:]
+    fresh = default_ensemble(shapes, shape, len(part), aligned=ensemble.aligned)
+    members = dict(fresh.translators)
     for member in members.values():
         if isinstance(member, KernelTranslator):
             member.steps = 0
-    donors = default_donors(sources, part.modalities[target], ensemble.aligned)
-    tolerance = default_tolerance(donors, own=False)
-    options |= {"translators": members, "donors": donors, "tolerance": tolerance}
+    tolerance = default_tolerance(fresh.donors, own=False)
+    options |= {"translators": members, "donors": fresh.donors, "tolerance": tolerance}
     measure(SCALES, fit_ensemble(sources, part.modalities[target], **options))
     return found_out
 

@@ -12,8 +12,9 @@ from modimpute._data import Data
 from modimpute._evidence import moments
 from modimpute.consistency import consistency_loss
 
-STEPS, MOST, LONG = 1500, 6000, 16  # fewer of sequences that are longer than the last
-SEEN, EPOCHS = 90, 16  # epochs: up to so many steps, and at least
+STEPS, MOST = 1500, 6000  # at least, and at most; fewer of sequences that are longer than LONG
+LONG = 16
+SEEN, EPOCHS = 90, 16  # epochs within these bounds, and at least, whatever the bounds
 BATCH, READ = 128, 5120  # samples, and steps, of a batch at most
 CHUNK = 1024  # samples judged at once
 EVALUATIONS, PATIENCE = 25, 8

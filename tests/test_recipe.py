@@ -266,42 +266,40 @@ def test_recipe_trains_networks_of_ones_own(monkeypatch):
     assert ensemble.weights["text",]["text"] > 0.3
 
 
-def test_batches_of_long_sequences_are_small(monkeypatch):
+def batches(x):
+    """Returns the shape of each batch that a network is trained on, (samples, steps)."""
     from modimpute import _training
     from modimpute._data import checked
 
+    seen = []
+    member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
+    member.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
+    _training.train(member, data, torch.arange(len(x)), torch.arange(0), 0, stop=1000)
+    return seen
+
+
+def test_batches_of_long_sequences_are_small(monkeypatch):
+    from modimpute import _training
+
     for name, value in {"STEPS": 8, "SEEN": 0, "READ": 40}.items():
         monkeypatch.setattr(_training, name, value)
-    rows, count = torch.arange(20), {}
+    count = {}
     for length in (2, 10, 50):
-        seen = []
-        member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
-        member.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].shape[:2]))
-        x = torch.randn(20, length, 3)
-        data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
-        _training.train(member, data, rows, rows[:0], 0, stop=16 * 20)
+        seen = batches(torch.randn(20, length, 3))
         assert len(set(seen)) == 1
-        count[tuple(seen[0])] = len(seen)
+        count[seen[0]] = len(seen)
     # 16 epochs of 20 samples, in batches of all, of 4, and of one.
     assert count == {(20, 2): 16, (4, 10): 80, (1, 50): 320}
 
 
 def test_more_samples_are_trained_for_more_steps_and_long_ones_for_fewer(monkeypatch):
     from modimpute import _training
-    from modimpute._data import checked
 
     settings = {"STEPS": 100, "MOST": 600, "LONG": 1, "SEEN": 24, "READ": 160}
     for name, value in settings.items():
         monkeypatch.setattr(_training, name, value)
-    count = {}
-    for size in (4, 20, 80, 100):
-        seen = []
-        member = ModalityTranslator(3, 2, model_dim=8, num_heads=1, num_layers=1)
-        member.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(len(args[0])))
-        x = torch.randn(size, 16, 3)
-        data = replace(checked({"audio": x}, x[..., :2], None, None, True), joint=False)
-        _training.train(member, data, torch.arange(size), torch.arange(0), 0, stop=1000)
-        count[size] = len(seen)
+    count = {size: len(batches(torch.randn(size, 16, 3))) for size in (4, 20, 80, 100)}
     # In batches of ten: at least a quarter of 100, as sequences are long; 24 epochs; a quarter
     # of 600 at most; 16 epochs.
     assert count == {4: 25, 20: 48, 80: 150, 100: 160}

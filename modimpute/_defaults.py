@@ -1,10 +1,12 @@
 """The members and donors of the default ensemble: the same for all data."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from modimpute._subsets import solved_subsets
 from modimpute._training import MANY
 from modimpute.donor import DonorMatching
 from modimpute.ensemble import TranslatorEnsemble
@@ -13,6 +15,7 @@ from modimpute.retrieval import RetrievalTranslator
 from modimpute.translator import ModalityTranslator
 
 MEMORY = 2048  # examples
+COST = 5e11  # products of two numbers, for which kernels may remember more
 WIDE = 16384  # features of the sources, and of the target, up to which a sample is one example
 LEARNED = 4096  # up to which a kernel learns their scales (in so many steps), and donors compare
 STEPS = 200
@@ -28,6 +31,7 @@ def default_translators(
     sources: Mapping[str, Shape],
     target: Shape,
     size: int,
+    memory: int | None,
     aligned: bool,
     place: Mapping[str, Any],
 ) -> dict[str, nn.Module]:
@@ -37,20 +41,22 @@ def default_translators(
     whole = {"source_places": lengths, "target_places": length, "aligned": aligned, **place}
     windows = aligned and length >= LONG
     members: dict[str, nn.Module] = {}
-    widest = max(sum(lengths[n] * dims[n] for n in dims), length * dim)
+    widest = _widest(sources, target)
     if windows:
-        options = {"patch": 2, "memory_size": min(size * length, MEMORY), **place}
+        options = {"patch": 2, "memory_size": min(size * length, memory or MEMORY), **place}
         members["kernel window"] = KernelTranslator(dims, dim, window=5, **options)
         members["retrieval window"] = RetrievalTranslator(
             dims, dim, window=2, steps=150, **options
         )
     elif widest <= WIDE:
-        options = {"memory_size": min(size, MEMORY), **whole}
-        steps = STEPS if widest <= LEARNED else 0
-        members["kernel"] = KernelTranslator(dims, dim, steps=steps, **options)
+        options = {"steps": STEPS if widest <= LEARNED else 0, **whole}
+        options["memory_size"] = _remembered(sources, target, size, memory)
+        members["kernel"] = KernelTranslator(dims, dim, **options)
         members["projected kernel"] = KernelTranslator(
-            dims, dim, key_dim=KEYS, noise=NOISE, steps=steps, **options
+            dims, dim, key_dim=KEYS, noise=NOISE, **options
         )
+        # It reads the whole memory in each step of its training.
+        options = {"memory_size": min(size, memory or MEMORY), **whole}
         members["retrieval"] = RetrievalTranslator(dims, dim, **options)
     members["transformer"] = _transformer(sources, target, size, aligned, place)
     if not windows and max(length, *lengths.values()) > 1:
@@ -63,6 +69,7 @@ def default_donors(
     sources: Mapping[str, Shape],
     target: Shape,
     size: int,
+    memory: int | None,
     aligned: bool,
     place: Mapping[str, Any],
 ) -> DonorMatching | None:
@@ -75,7 +82,7 @@ def default_donors(
         dim,
         source_dims={name: shape[1] for name, shape in sources.items()} if few else None,
         source_places={name: shape[0] for name, shape in sources.items()} if few else 1,
-        memory_size=min(size, MEMORY),
+        memory_size=_remembered(sources, target, size, memory),
         target_places=length,
         aligned=aligned,
         **place,
@@ -87,6 +94,20 @@ def default_tolerance(donors: DonorMatching | None, own: bool) -> float:
     if donors is not None:
         return TOWARDS
     return 0.0 if own else AWAY
+
+
+def _widest(sources: Mapping[str, Shape], target: Shape) -> int:
+    """The number of features of a sample's sources, or of its target if those are more."""
+    return max(sum(length * dim for length, dim in sources.values()), math.prod(target))
+
+
+def _remembered(sources: Mapping[str, Shape], target: Shape, size: int, memory: int | None) -> int:
+    """How many samples kernels and donors remember: all, or as many as is worth the time."""
+    if memory is None:
+        each = size * len(solved_subsets(tuple(sources)))
+        wide = _widest(sources, target) > LEARNED
+        memory = MEMORY if wide else max(MEMORY, int((COST / each) ** 0.5))
+    return min(size, memory)
 
 
 def _transformer(

@@ -17,6 +17,7 @@ def default_ensemble(
     num_samples: int,
     *,
     donors: DonorMatching | None = None,
+    memory_size: int | None = None,
     aligned: bool | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -32,6 +33,7 @@ def default_ensemble(
         target_shape: The steps and features :math:`(L, D)` of the target, as padded.
         num_samples: The number of training samples, with those that lack the target.
         donors: As given to :func:`fit_ensemble`.
+        memory_size: As given to :func:`fit_ensemble`.
         aligned: As given to :func:`fit_ensemble`. Default: if all modalities have one length.
         device: The device of parameters and memory.
         dtype: The dtype of parameters and memory.
@@ -60,9 +62,11 @@ def default_ensemble(
     shapes = {n: _shape(f"source_shapes[{n!r}]", source_shapes[n]) for n in sorted(source_shapes)}
     target, place = _shape("target_shape", target_shape), {"device": device, "dtype": dtype}
     check_sizes(num_samples=num_samples)
+    if memory_size is not None:
+        check_sizes(memory_size=memory_size)
     if aligned is None:
         aligned = all(shape[0] == target[0] for shape in shapes.values())
-    of: tuple[Any, ...] = (shapes, target, num_samples, aligned, place)
+    of: tuple[Any, ...] = (shapes, target, num_samples, memory_size, aligned, place)
     members, donors = default_translators(*of), donors or default_donors(*of)
     options: dict[str, Any] = {"combination": "weights", "donors": donors, **place}
     return TranslatorEnsemble(members, target[1], **options)

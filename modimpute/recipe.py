@@ -1,8 +1,6 @@
 import copy
-import importlib.util
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +10,7 @@ from modimpute._data import Data, check_rows, checked
 from modimpute._defaults import LONG, default_tolerance
 from modimpute._evidence import units_of
 from modimpute._held_out import HeldOut
+from modimpute._progress import progress_bar
 from modimpute._training import train
 from modimpute.default import default_ensemble
 from modimpute.donor import DonorMatching
@@ -47,6 +46,7 @@ def fit_ensemble(
     groups: Tensor | None = None,
     translators: Mapping[str, nn.Module] | None = None,
     donors: DonorMatching | None = None,
+    memory_size: int | None = None,
     aligned: bool | None = None,
     tolerance: float | None = None,
     standardize_target: bool = True,
@@ -85,6 +85,9 @@ def fit_ensemble(
         translators: Members of your own, not fitted, of the target's width: those with ``fit``
             and ``remember`` are fitted by these, others are trained on the consistency loss.
         donors: Draws the sum towards real values. Default: with members of your own, none.
+        memory_size: How many samples (or windows) the default members and donors remember at
+            most; more err less, and take more time and bytes. Default: 2048; kernels and donors
+            of whole samples up to 7937, fewer of more sources, and of more samples than that.
         aligned: Whether steps belong together. Default: if all modalities have one length.
         tolerance: The share of the least squared error on the held-out samples that may be given
             up for answers that are plausible rather than averaged: drawn further towards donors
@@ -133,6 +136,9 @@ def fit_ensemble(
     """
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more, however: {tolerance}")
+    if translators is not None and memory_size is not None:
+        rule = "memory_size must be None with translators of your own"
+        raise ValueError(f"{rule}, however: {memory_size}")
     with torch.random.fork_rng(devices=[]):  # the caller's draws go on as before
         torch.manual_seed(seed)
         data = checked(sources, target, valid, target_valid, standardize_target)
@@ -140,7 +146,8 @@ def fit_ensemble(
         options["dtype"] = data.target.dtype
         if translators is None:
             shapes, shape = {n: x.shape[1:] for n, x in sources.items()}, target.shape[1:]
-            ensemble = default_ensemble(shapes, shape, len(target), aligned=aligned, **options)
+            options |= {"memory_size": memory_size, "aligned": aligned}
+            ensemble = default_ensemble(shapes, shape, len(target), **options)
         else:
             options["combination"] = "weights"
             ensemble = TranslatorEnsemble(translators, target.shape[-1], **options)
@@ -171,7 +178,7 @@ def _fit_all(
     choices: dict[str, list[Choice]] = defaultdict(list)
     units = units_of(data.target[rows], data.there[rows], data.alike)
     found = HeldOut(units, 0.0 if groups is None else GUARD)
-    with _progress(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
+    with progress_bar(progress, (len(folds) + 1) * len(ensemble._members)) as advance:
         for number, held in enumerate(folds):
             for member in ensemble._members:
                 advance(member.name)
@@ -235,16 +242,3 @@ def _folds(
     number = torch.full((size,), -1, dtype=torch.int64, device=rows.device)
     number[rows] = drawn.to(rows.device)[unit]
     return [number == part for part in range(1 if enough else parts)]
-
-
-@contextmanager
-def _progress(show: bool, total: int) -> Iterator[Callable[[str], None]]:
-    if not show or importlib.util.find_spec("rich") is None:
-        yield lambda name: None  # noqa: ARG005
-        return
-    from rich.progress import Progress
-
-    with Progress() as bar:
-        task, done = bar.add_task("", total=total), iter(range(total))
-        yield lambda name: bar.update(task, completed=next(done), description=name)
-        bar.update(task, completed=total)

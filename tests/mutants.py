@@ -789,8 +789,8 @@ MUTANTS = [
     Mutant(
         "kernel: the matrix to be solved is of single precision",
         "_kernel_solution.py",
-        "mixture(basis, basis, spread), mixture.noise",
-        "wide(mixture(basis.float(), basis.float(), spread)), mixture.noise",
+        "[mixture(part, basis, spread) for part",
+        "[wide(mixture(part.float(), basis.float(), spread)) for part",
         "tests/test_memory.py::test_small_differences_of_features_that_are_alike_are_heard",
     ),
     Mutant(
@@ -809,6 +809,34 @@ MUTANTS = [
         "torch.where(failed > 0, eye, factor)",
         "factor",
         "tests/test_memory.py::test_a_matrix_that_is_not_definite_tells_nothing",
+    ),
+    Mutant(
+        "kernel: of a large memory one part is solved for",
+        "_kernel_solution.py",
+        "left.addmm_(product.mT, product)",
+        "left.copy_(product.mT @ product)",
+        "tests/test_memory.py -k parts",
+    ),
+    Mutant(
+        "recipe: as much is remembered of any number of sources",
+        "_defaults.py",
+        "size * len(solved_subsets(tuple(sources)))",
+        "size",
+        "tests/test_recipe.py -k remembered",
+    ),
+    Mutant(
+        "recipe: retrieval remembers as much as kernels",
+        "_defaults.py",
+        '{"memory_size": min(size, memory or MEMORY), **whole}',
+        '{"memory_size": _remembered(sources, target, size, memory), **whole}',
+        "tests/test_recipe.py -k remembered",
+    ),
+    Mutant(
+        "recipe: samples of any width are remembered in numbers",
+        "_defaults.py",
+        "MEMORY if wide else max",
+        "max",
+        "tests/test_recipe.py -k remembered",
     ),
     Mutant(
         "kernel: the linear part is rounded as the coefficients are",

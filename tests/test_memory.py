@@ -178,6 +178,20 @@ def test_a_part_of_the_memory_does_almost_as_well():
     assert few < 0.5 * (alone(test) - answer).square().mean().item()
 
 
+@pytest.mark.parametrize("size", [30, 200])
+def test_a_large_memory_is_solved_for_in_parts(size, monkeypatch):
+    from modimpute import _kernel_solution
+
+    x, y = make_data(200)
+    there = torch.arange(200).view(-1, 1) % 7 > 0
+    said = []
+    for rows in (2048, 17):
+        monkeypatch.setattr(_kernel_solution, "ROWS", rows)
+        translator = KernelTranslator(DIMS, 3, memory_size=size, steps=0, dtype=torch.float64)
+        said.append(translator.fit(x, y, target_valid=there)(x))
+    torch.testing.assert_close(said[0], said[1], rtol=1e-6, atol=1e-8)
+
+
 def test_of_windows_some_are_fitted(monkeypatch):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(20, 30, 2, generator=g, dtype=torch.float64)

@@ -543,6 +543,41 @@ def test_networks_of_many_vectors_are_wider(monkeypatch):
     assert wide == {(29, (1, 1)): 128, (30, (1, 1)): 256, (30, (1, 2)): 128, (30, (2, 1)): 128}
 
 
+VECTOR, PIECE = (1, 3), (20, 3)
+
+
+@pytest.mark.parametrize(
+    ("sources", "size", "memory_size", "expected"),
+    [  # of kernels and donors, of retrieval
+        ([VECTOR], 2000, None, (2000, 2000)),
+        ([VECTOR], 7000, None, (7000, 2048)),
+        ([VECTOR], 8192, None, (7812, 2048)),
+        ([VECTOR], 10_000, None, (7071, 2048)),
+        ([VECTOR] * 2, 10_000, None, (4082, 2048)),  # three subsets
+        ([VECTOR] * 5, 10_000, None, (2048, 2048)),
+        ([VECTOR], 10**7, None, (2048, 2048)),
+        ([(1, 4096)], 5000, None, (5000, 2048)),
+        ([(1, 4097)], 5000, None, (2048, 2048)),
+        ([VECTOR], 10_000, 9000, (9000, 9000)),
+        ([VECTOR], 10_000, 50, (50, 50)),
+        ([VECTOR], 40, 50, (40, 40)),
+        ([PIECE], 1000, None, (2048, 2048)),  # windows
+        ([PIECE], 1000, 9000, (9000, 9000)),
+        ([PIECE], 2, 50, (40, 40)),
+    ],
+)
+def test_how_much_is_remembered(sources, size, memory_size, expected):
+    shapes = {f"source {i}": shape for i, shape in enumerate(sources)}
+    ensemble = default_ensemble(shapes, (sources[0][0], 2), size, memory_size=memory_size)
+    kept = {name: getattr(m, "memory_size", None) for name, m in ensemble.translators.items()}
+    kernels, retrieval = expected
+    if ensemble.donors is not None:
+        assert ensemble.donors.memory_size == kernels
+    for name, memory in kept.items():
+        if "transformer" not in name:
+            assert memory == (kernels if "kernel" in name else retrieval)
+
+
 def test_default_members_of_unaligned_sequences(monkeypatch):
     from modimpute import _training
 
@@ -562,6 +597,7 @@ SHAPES = [
     ({"text": (17, 4)}, (20, 2), {"dtype": torch.bfloat16}),
     ({"text": (20, 4)}, (20, 2), {"aligned": False}),
     ({"text": (1, 4)}, (1, 2), {"donors": DonorMatching(2, memory_size=7)}),
+    ({"text": (1, 4)}, (1, 2), {"memory_size": 9}),
 ]
 
 
@@ -624,6 +660,8 @@ def test_messages_of_the_default_ensemble():
     for kind, given, message in cases:
         with pytest.raises(kind, match=message):
             default_ensemble(*given)
+    with pytest.raises(ValueError, match="memory_size must be at least 1, however: "):
+        default_ensemble(good, (1, 2), 9, memory_size=0)
 
 
 def test_messages():
@@ -636,6 +674,11 @@ def test_messages():
         ({"translators": {"own": LinearTranslator(3, 2)}}, r"'own' reads, \['own'\], however: \["),
         ({"groups": torch.zeros(4)}, r"groups must be torch.int64, of shape \(4,\)"),
         ({"validation": torch.ones(3).bool()}, r"validation must be torch.bool, of shape \(4,\)"),
+        ({"memory_size": 0}, "memory_size must be at least 1, however: "),
+        (
+            {"memory_size": 9, "translators": {"text": LinearTranslator(DIMS["text"], 2)}},
+            "memory_size must be None with translators of your own, however: 9",
+        ),
     ]
     for options, match in cases:
         with pytest.raises(ValueError, match=match):

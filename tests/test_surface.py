@@ -141,8 +141,8 @@ SIGNATURES = {
     "collate_modalities": "(samples, modality_dims, *, aligned=())",
     "consistency_loss": ("(reconstructed, target, *, valid=None, metric='l2', reduction='mean')"),
     "default_ensemble": (
-        "(source_shapes, target_shape, num_samples, *, donors=None, aligned=None, device=None, "
-        "dtype=None)"
+        "(source_shapes, target_shape, num_samples, *, donors=None, memory_size=None, "
+        "aligned=None, device=None, dtype=None)"
     ),
     "drop_at_rate": "(modalities, rate, *, valid=None, seed=None, index=None)",
     "drop_blocks": "(modalities, rate, *, block_length, valid=None, seed=None, index=None)",
@@ -155,8 +155,8 @@ SIGNATURES = {
     ),
     "fit_ensemble": (
         "(sources, target, *, valid=None, target_valid=None, validation=None, groups=None, "
-        "translators=None, donors=None, aligned=None, tolerance=None, standardize_target=True, "
-        "seed=0, progress=False)"
+        "translators=None, donors=None, memory_size=None, aligned=None, tolerance=None, "
+        "standardize_target=True, seed=0, progress=False)"
     ),
     "missing_patterns": "(modalities)",
     "missing_rate": "(valid)",

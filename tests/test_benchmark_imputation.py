@@ -19,6 +19,7 @@ from examples.benchmarks.imputation import (
     ablation,
     classical,
     experiment,
+    tables,
     windows,
 )
 from examples.benchmarks.imputation.autoencoder import ResidualAutoencoder
@@ -623,11 +624,11 @@ class TestPrepare:
         with pytest.raises(prepare.pickle.UnpicklingError, match="latin1, however: 'base64'"):
             prepare._plain(bad)
 
-    @pytest.mark.parametrize("name", prepare.TABLES)
+    @pytest.mark.parametrize("name", tables.TABLES)
     def test_tables_hold_each_row_once(self, name, tmp_path):
         assert prepare.main([name, "--out", str(tmp_path)]) == 0
         arrays = np.load(tmp_path / f"{name}.npz")
-        names = tuple(prepare.TABLES[name])
+        names = tuple(tables.TABLES[name])
         columns = [np.concatenate([arrays[f"{s}_{m}"] for s in ("train", "test")]) for m in names]
         expected = getattr(datasets, f"load_{name}")().data.astype(np.float32)
         found = np.concatenate(columns, 1)
@@ -648,14 +649,18 @@ class TestPrepare:
         assert not set(first["train"]) & set(first["test"])
         assert np.array_equal(arrays["test_band3"][:, 8], first["test"] + 35)
         assert np.array_equal(arrays["train_labels"], first["train"] % 3)
+        assert prepare.main(["satimage_whole", *out]) == 0
+        whole = np.load(tmp_path / "satimage_whole.npz")
+        assert [len(whole[f"{split}_labels"]) for split in ("train", "test")] == [1400, 600]
+        assert len({*whole["train_band0"][:, 0], *whole["test_band0"][:, 0]}) == 2000
         # Of a small table, three tenths are the test.
         (tmp_path / "satimage.dat").write_text("\n".join(lines[:10]))
         small = prepare.keel_table(tmp_path, "satimage")
         assert [len(small[f"{split}_labels"]) for split in ("train", "test")] == [7, 3]
 
-    @pytest.mark.parametrize("name", prepare.KEEL)
+    @pytest.mark.parametrize("name", tables.KEEL)
     def test_no_column_of_keel_stands_in_two_modalities(self, name):
-        columns = [c for part in prepare.KEEL[name].values() for c in part]
+        columns = [c for part in tables.KEEL[name].values() for c in part]
         assert sorted(columns) == list(range(len(columns)))
 
     def test_a_source_that_is_not_there(self, tmp_path, capsys):

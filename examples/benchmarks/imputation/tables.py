@@ -37,15 +37,17 @@ KEEL |= {
     for name, count in HALVED.items()
 }
 SHARE, TRAIN, TEST = 0.7, 1200, 600  # of the rows for training, and how many rows at most
+# The tables of which there are more rows, and how many of them are for training at most.
+WHOLE, MANY = ("letter", "magic", "penbased", "satimage", "texture"), 10_000
 
 
-def keel(rows: Sequence[Sequence[str]], name: str) -> dict[str, np.ndarray]:
+def keel(rows: Sequence[Sequence[str]], name: str, most: int = TRAIN) -> dict[str, np.ndarray]:
     """A table of KEEL, the rows of its file: some of them, drawn with a seed."""
     kept = [row for row in rows if row and not row[0].startswith("@")]
     values = np.array([row[:-1] for row in kept], dtype=np.float32)
     labels = np.unique([row[-1].strip() for row in kept], return_inverse=True)[1]
     order = np.random.default_rng(0).permutation(len(kept))
-    size = min(TRAIN, int(SHARE * len(kept)))
+    size = min(most, int(SHARE * len(kept)))
     splits = {"train": order[:size], "test": order[size : size + TEST]}
     return _cut(values, labels.astype(np.int64), splits, KEEL[name])
 

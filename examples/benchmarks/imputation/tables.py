@@ -37,8 +37,8 @@ KEEL |= {
     for name, count in HALVED.items()
 }
 SHARE, TRAIN, TEST = 0.7, 1200, 600  # of the rows for training, and how many rows at most
-# The tables of which there are more rows, and how many of them are for training at most.
-WHOLE, MANY = ("letter", "magic", "penbased", "satimage", "texture"), 10_000
+# Tables of thousands of rows, and how many of these are for training at most.
+WHOLE, MANY = ("letter", "magic", "penbased", "satimage"), 10_000
 
 
 def keel(rows: Sequence[Sequence[str]], name: str, most: int = TRAIN) -> dict[str, np.ndarray]:

@@ -77,7 +77,7 @@ def default_donors(
     length, dim = target
     if length >= LONG or length * dim > WIDE:
         return None
-    few = sum(length * dim for length, dim in sources.values()) <= LEARNED
+    few = _features(sources) <= LEARNED
     return DonorMatching(
         dim,
         source_dims={name: shape[1] for name, shape in sources.items()} if few else None,
@@ -96,9 +96,14 @@ def default_tolerance(donors: DonorMatching | None, own: bool) -> float:
     return 0.0 if own else AWAY
 
 
+def _features(sources: Mapping[str, Shape]) -> int:
+    """The number of features of a sample's sources, over all of their steps."""
+    return sum(math.prod(shape) for shape in sources.values())
+
+
 def _widest(sources: Mapping[str, Shape], target: Shape) -> int:
     """The number of features of a sample's sources, or of its target if those are more."""
-    return max(sum(length * dim for length, dim in sources.values()), math.prod(target))
+    return max(_features(sources), math.prod(target))
 
 
 def _remembered(sources: Mapping[str, Shape], target: Shape, size: int, memory: int | None) -> int:

@@ -38,7 +38,7 @@ def solve(
     rows, basis = rows.wide(), wide(basis)
     y, mean = centred(rows.y, rows.weight)
     penalty, size = mixture.noise.exp(), len(basis)
-    # Of a large memory no more than a matrix or two at once: each has 400 MB for 7,000 examples.
+    # In parts, and in place: a matrix of the memory's size has 400 MB for 7,000 examples.
     own = torch.cat([mixture(part, basis, spread) for part in torch.split(basis, ROWS)])
     if len(rows) == size:  # the memory holds all
         regular = own.clone()
